@@ -1,0 +1,338 @@
+"""Keeps one PostgreSQL server running for as long as somebody uses its data folder, then stops it.
+
+    python -I -S keeper.py DATA_FOLDER SOCKET_FOLDER UID GID PROGRAM ARGUMENT...
+
+It is run by its path, so that it starts in hundredths of a second. It writes to its standard
+output `ready`, or else what went wrong, and closes it. The keeper is the server's parent, in a
+session of its own: no Ctrl-C in a terminal reaches the server.
+
+The locks are `flock`s, which the kernel frees however their holder ends:
+
+- Each user of the server shares `users.lock`. The keeper tries to take it alone: that it can means
+  that there is no user, and while it has it there can be no new one. So it stops the server only
+  without users, and a newcomer waits until the server has stopped.
+- The keeper holds `keeper.lock` alone for life: there is one keeper, and others see that it lives.
+  It is opened before `users.lock` and given up before it; when the keeper is killed, too, for the
+  kernel closes descriptors in ascending order. So a user who got `users.lock` never takes
+  a keeper that is just leaving for one that serves.
+- The server's processes hold `postgres/server.lock` by a descriptor all of them inherit. Nobody
+  starts a server while a process of the last one lives, not even in another container, where
+  neither process ids nor PostgreSQL's own shared-memory check could tell.
+
+Rule 1: the standard library only, and none of our other modules.
+Rule 2: no work as root: after its locks are open, it becomes the account of the server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+USERS_LOOK_S: Final = 0.1
+START_LOOK_S: Final = 0.01
+LOG_LOOK_S: Final = 10.0
+LOG_BYTES_MAX: Final = 8 * 1024 * 1024
+LOG_TAIL_BYTES: Final = 2000
+COPY_BYTES: Final = 1024 * 1024
+LEFTOVERS_WAIT_S: Final = 60.0
+SHORT_LIFE_S: Final = 10.0
+STOPS: Final = (
+    (signal.SIGINT, 120.0),  # fast: a checkpoint, then the end
+    (
+        signal.SIGQUIT,
+        20.0,
+    ),  # immediate: the next start recovers, nothing that was committed is lost
+    (signal.SIGKILL, 20.0),
+)
+SOCKET_NAME: Final = ".s.PGSQL.5432"
+STATUS_LINE: Final = 8  # of postmaster.pid
+READY: Final = "ready"
+
+
+class GiveUp(Exception):  # noqa: N818 - a decision
+    """The server cannot be kept up; says why."""
+
+
+class Server:
+    """A running postmaster: our child, or one that outlived its keeper."""
+
+    def __init__(self, pid: int, *, child: bool) -> None:
+        """Watch process `pid`; `child` says whether it is ours to wait for."""
+        self.born = time.monotonic()
+        self.exit_code: int | None = None
+        self._pid = pid
+        self._child = child
+
+    def gone(self) -> bool:
+        """Say whether it has ended, and gather its exit code if it was our child."""
+        if self.exit_code is None and self._child:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self.exit_code = os.waitstatus_to_exitcode(status)
+        elif self.exit_code is None:
+            try:
+                os.kill(self._pid, 0)
+            except (ProcessLookupError, PermissionError):
+                self.exit_code = 0
+        return self.exit_code is not None
+
+    def stop(self) -> None:
+        """Shut it down, by gentle means first."""
+        for number, wait_s in STOPS:
+            deadline = time.monotonic() + wait_s
+            if not self.gone():
+                os.kill(self._pid, number)
+            while not self.gone() and time.monotonic() < deadline:
+                time.sleep(START_LOOK_S)
+
+
+class Keeper:
+    """The one keeper of a data folder."""
+
+    def __init__(self, folder: Path, socket_folder: Path, command: list[str], users: int) -> None:
+        """Keep what `command` starts; `users` is the descriptor of `users.lock`."""
+        self._postgres = folder / "postgres"
+        self._socket_folder = socket_folder
+        self._command = command
+        self._users = users
+        self._log = os.open(log_file(folder), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._log_start = 0
+        self._leftovers_since: float | None = None
+        self._asked_to_stop = False
+        self._reported = False
+
+    def keep(self) -> None:
+        """Serve until nobody uses the server any more.
+
+        Raises:
+            GiveUp: when it cannot be kept up.
+        """
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        server: Server | None = None
+        next_log_look = 0.0
+        while not (self._asked_to_stop or self._nobody_uses_it()):
+            if server is None:
+                server = self._running() or self._launch()
+            elif server.gone():
+                self._require_worth_another(server)
+                server = None
+                continue
+            elif not self._reported and is_ready(self._postgres, self._socket_folder):
+                self.report(READY)
+            if time.monotonic() >= next_log_look:
+                self._shorten_log()
+                next_log_look = time.monotonic() + LOG_LOOK_S
+            time.sleep(USERS_LOOK_S if self._reported else START_LOOK_S)
+        if server is not None:
+            server.stop()
+        if self._socket_folder != self._postgres:
+            remove_if_empty(self._socket_folder)
+
+    def report(self, words: str) -> None:
+        """Tell who started us, once; later words go to the log."""
+        with suppress(BrokenPipeError):  # It need not have waited for us.
+            os.write(1, f"{words}\n".encode())
+        os.dup2(self._log, 1)
+        os.dup2(self._log, 2)
+        self._reported = True
+
+    def _on_terminate(self, _signal: int, _frame: object) -> None:
+        self._asked_to_stop = True
+
+    def _nobody_uses_it(self) -> bool:
+        try:
+            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _running(self) -> Server | None:
+        """Return the server that a killed keeper left behind."""
+        pid = listening_process(self._socket_folder)
+        if pid is None or status(self._postgres) == "stopping":
+            return None
+        if pid <= 0:
+            message = "its server runs in another container, and has lost its keeper: end it there"
+            raise GiveUp(message)
+        return Server(pid, child=False)
+
+    def _launch(self) -> Server | None:
+        """Start a server, or return None while processes of the last one are still at work."""
+        server_lock = os.open(self._postgres / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(server_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._require_patience()
+            return None
+        else:
+            self._leftovers_since = None
+            disown(self._postgres / "data" / "postmaster.pid")
+            disown(self._socket_folder / f"{SOCKET_NAME}.lock")
+            self._log_start = os.fstat(self._log).st_size
+            pid = os.fork()
+            if pid == 0:
+                self._become_server(server_lock)
+            return Server(pid, child=True)
+        finally:
+            os.close(server_lock)
+
+    def _become_server(self, server_lock: int) -> None:
+        try:
+            os.set_inheritable(server_lock, True)  # noqa: FBT003 - no keyword there
+            os.dup2(self._log, 1)
+            os.dup2(self._log, 2)
+            os.execv(self._command[0], self._command)  # noqa: S606 - no shell on purpose
+        except OSError as error:
+            os.write(2, f"{self._command[0]}: {error.strerror}\n".encode())
+        os._exit(127)
+
+    def _require_patience(self) -> None:
+        now = time.monotonic()
+        if self._leftovers_since is None:
+            self._leftovers_since = now
+        if now - self._leftovers_since > LEFTOVERS_WAIT_S:
+            message = (
+                "processes of a server that was killed are still at work in it. End them, or wait"
+                " until they have ended, and try again."
+            )
+            raise GiveUp(message)
+
+    def _require_worth_another(self, server: Server) -> None:
+        """Give up on a server that never was ready, that died young, or that somebody stopped."""
+        if not self._reported:
+            message = f"it ended with exit code {server.exit_code}.\n{self._log_tail()}"
+            raise GiveUp(message)
+        if server.exit_code == 0:
+            message = "keeper: the server was stopped; leaving"
+            raise GiveUp(message)
+        if time.monotonic() - server.born < SHORT_LIFE_S:
+            message = "keeper: the server ended soon after its start; leaving"
+            raise GiveUp(message)
+
+    def _log_tail(self) -> str:
+        with log_file(self._postgres.parent).open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(self._log_start, end - LOG_TAIL_BYTES))
+            return file.read().decode(errors="replace").strip()
+
+    def _shorten_log(self) -> None:
+        """Make what is too long the one old log, and begin again; writers append, so they go on."""
+        if os.fstat(self._log).st_size < LOG_BYTES_MAX:
+            return
+        path = log_file(self._postgres.parent)
+        with path.open("rb") as log, Path(f"{path}.1").open("wb") as old:
+            while block := log.read(COPY_BYTES):
+                old.write(block)
+        os.ftruncate(self._log, 0)
+
+
+def log_file(folder: Path) -> Path:
+    """Return where the server of the data folder `folder` logs to."""
+    return folder / "postgres" / "server.log"
+
+
+def status(postgres: Path) -> str:
+    """Return what the server last said of itself: `starting`, `ready`, `stopping`, or nothing."""
+    try:
+        lines = (postgres / "data" / "postmaster.pid").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return lines[STATUS_LINE - 1].strip() if len(lines) >= STATUS_LINE else ""
+
+
+def is_ready(postgres: Path, socket_folder: Path) -> bool:
+    """Say whether the server takes connections.
+
+    A server writes its own `postmaster.pid` before it listens. So what the file says after we
+    could connect was said by the server that listens; the first look saves needless connections.
+    """
+    return (
+        status(postgres) == "ready"
+        and listening_process(socket_folder) is not None
+        and status(postgres) == "ready"
+    )
+
+
+def listening_process(socket_folder: Path) -> int | None:
+    """Return the process that listens on the socket, or None when there is none.
+
+    The kernel says so: it is the process that called listen(2), whatever any file claims. It is 0
+    when the process cannot be seen from here, and -1 when this system does not tell.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(socket_folder / SOCKET_NAME))
+        except OSError:
+            return None
+        if not hasattr(socket, "SO_PEERCRED"):
+            return -1
+        size = struct.calcsize("3i")
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return int(struct.unpack("3i", credentials)[0])
+
+
+def disown(lock_file: Path) -> None:
+    """Put our process id into a lock file of PostgreSQL whose writer is gone.
+
+    A process that merely has the dead server's id by now would make PostgreSQL refuse to start. It
+    never takes its parent for another server, and we will be its parent. Deleting the file would
+    be as good, but this way PostgreSQL goes on to check that no process is attached to the shared
+    memory named in the file: a second proof, should somebody have started a server by hand.
+    """
+    try:
+        _, separator, rest = lock_file.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return
+    if not separator:
+        lock_file.unlink()  # Cut off by a power failure; PostgreSQL refuses what it cannot read.
+        return
+    with lock_file.open("r+b") as file:
+        file.write(b"%d\n%b" % (os.getpid(), rest))
+        file.truncate()
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder; leave it if anything is in it."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def become(uid: int, gid: int) -> None:
+    """Drop the rights of root, if we have them, for good."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+
+
+def main() -> None:
+    """Become the keeper of the folder named on the command line."""
+    folder, socket_folder, uid, gid, *command = sys.argv[1:]
+    if os.fork():
+        os._exit(0)  # Whoever started us has no child to wait for.
+    keeper_lock = os.open(Path(folder) / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    users = os.open(Path(folder) / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(keeper_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    become(int(uid), int(gid))
+    os.umask(0o077)
+    os.chdir("/")
+    keeper = Keeper(Path(folder), Path(socket_folder), command, users)
+    try:
+        keeper.keep()
+    except GiveUp as reason:
+        keeper.report(str(reason))
+    os.close(keeper_lock)
+    os.close(users)
+
+
+if __name__ == "__main__":
+    main()

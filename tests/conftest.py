@@ -1,0 +1,5 @@
+"""Fixtures for all tiers."""
+
+from tests.servers import database, postgres_server, server_folder
+
+__all__ = ["database", "postgres_server", "server_folder"]
