@@ -1,0 +1,2 @@
+DROP TABLE projection_watermarks;
+DROP TABLE workflow_projection;

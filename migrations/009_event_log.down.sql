@@ -1,0 +1,14 @@
+DROP FUNCTION event_log_drop_segments;
+DROP FUNCTION projection_apply;
+DROP FUNCTION event_log_commit_v1;
+DROP FUNCTION event_log_append_actions;
+DROP FUNCTION event_log_add_segment;
+DROP FUNCTION event_log_create_partitions;
+DROP TABLE event_log_intent;
+DROP TABLE event_log_action;
+DROP TABLE event_log_reducer_gave_up;
+DROP TABLE event_log_state_committed;
+DROP TABLE event_log_positions;
+DROP TABLE event_log_action_heads;
+DROP TABLE event_log_partitions;
+DROP TABLE event_log_database;

@@ -1,0 +1,475 @@
+-- Partitions with their heads and leases, the log of every topic, positions, and the functions that
+-- write them: the heart of the bridge (DESIGN sections 4 and 5).
+--
+-- Words: a *head* is the next offset a topic of a partition will give; *low* is the first offset
+-- that is still there; a *position* is the next offset a consumer will read. All begin at 1, so
+-- position = head means caught up, and position < low means cut off (R6).
+--
+-- Rule 1: a transaction writes rows of one partition only (R11).
+-- Rule 2: locks are taken in this order: the partition's row, its action head, positions.
+
+CREATE TABLE event_log_database (
+    only_row    BOOLEAN     NOT NULL DEFAULT TRUE,
+    incarnation UUID        NOT NULL DEFAULT gen_random_uuid(),
+    partitions  INT         NOT NULL,
+    created_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT event_log_database_pkey PRIMARY KEY (only_row),
+    CONSTRAINT event_log_database_is_one_row CHECK (only_row),
+    CONSTRAINT event_log_database_partitions CHECK (partitions BETWEEN 1 AND 1024)
+);
+
+COMMENT ON TABLE event_log_database IS
+    'One row: how many partitions this database was created with, and the incarnation of its log.';
+
+-- One narrow row a partition, updated by every commit: room for many HOT versions on its page.
+CREATE TABLE event_log_partitions (
+    partition            INT         NOT NULL,
+    owner                UUID,
+    owner_name           TEXT,
+    lease_until          TIMESTAMPTZ,
+    state_committed_head BIGINT      NOT NULL DEFAULT 1,
+    reducer_gave_up_head BIGINT      NOT NULL DEFAULT 1,
+    intent_head          BIGINT      NOT NULL DEFAULT 1,
+    intent_low           BIGINT      NOT NULL DEFAULT 1,
+    intent_end           BIGINT      NOT NULL DEFAULT 1,
+    CONSTRAINT event_log_partitions_pkey PRIMARY KEY (partition)
+) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+COMMENT ON COLUMN event_log_partitions.intent_end IS
+    'The first offset for which no segment has been made yet.';
+
+-- Its own row, so that enqueuers do not wait for commits.
+CREATE TABLE event_log_action_heads (
+    partition   INT    NOT NULL,
+    action_head BIGINT NOT NULL DEFAULT 1,
+    action_low  BIGINT NOT NULL DEFAULT 1,
+    action_end  BIGINT NOT NULL DEFAULT 1,
+    CONSTRAINT event_log_action_heads_pkey PRIMARY KEY (partition)
+) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+-- Registered consumers and how far they have come. `partition` is the partition that is read,
+-- `home` the one whose transactions move the position (R11): the dispatcher reads the intents of
+-- one partition and moves a position in each partition it appends to.
+CREATE TABLE event_log_positions (
+    consumer      TEXT        NOT NULL,
+    topic         TEXT        NOT NULL,
+    partition     INT         NOT NULL,
+    home          INT         NOT NULL,
+    next          BIGINT      NOT NULL DEFAULT 1,
+    registered_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    updated_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT event_log_positions_pkey PRIMARY KEY (topic, partition, consumer, home),
+    CONSTRAINT event_log_positions_topic CHECK (topic IN ('action', 'intent'))
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+-- History: kept. `body` is JSON rather than JSONB: it keeps the bytes that were hashed, and costs
+-- a third of the parsing.
+CREATE TABLE event_log_state_committed (
+    partition    INT         NOT NULL,
+    "offset"     BIGINT      NOT NULL,
+    workflow_key TEXT        NOT NULL,
+    version      BIGINT      NOT NULL,
+    action_id    UUID        NOT NULL,
+    committed_at TIMESTAMPTZ NOT NULL,
+    body         JSON        NOT NULL,
+    CONSTRAINT event_log_state_committed_pkey PRIMARY KEY (partition, "offset")
+);
+
+CREATE UNIQUE INDEX idx_state_committed_history
+    ON event_log_state_committed (workflow_key, version);
+-- A hash index: only ever asked for equality, and random ids cost a tree 20 % of the hot rate.
+CREATE INDEX idx_state_committed_action ON event_log_state_committed USING hash (action_id);
+
+CREATE TABLE event_log_reducer_gave_up (
+    partition    INT         NOT NULL,
+    "offset"     BIGINT      NOT NULL,
+    workflow_key TEXT        NOT NULL,
+    version      BIGINT      NOT NULL,
+    action_id    UUID        NOT NULL,
+    given_up_at  TIMESTAMPTZ NOT NULL,
+    body         JSON        NOT NULL,
+    CONSTRAINT event_log_reducer_gave_up_pkey PRIMARY KEY (partition, "offset")
+);
+
+CREATE INDEX idx_reducer_gave_up_action ON event_log_reducer_gave_up USING hash (action_id);
+
+-- Transient topics: partitioned by partition, then by offset into segments that are dropped whole.
+CREATE TABLE event_log_action (
+    partition    INT         NOT NULL,
+    "offset"     BIGINT      NOT NULL,
+    workflow_key TEXT        NOT NULL,
+    action_id    UUID        NOT NULL,
+    enqueued_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    body         JSON        NOT NULL,
+    CONSTRAINT event_log_action_pkey PRIMARY KEY (partition, "offset")
+) PARTITION BY LIST (partition);
+
+CREATE TABLE event_log_intent (
+    partition    INT         NOT NULL,
+    "offset"     BIGINT      NOT NULL,
+    intent_id    UUID        NOT NULL,
+    intent_type  TEXT        NOT NULL,
+    target       TEXT        NOT NULL,
+    workflow_key TEXT        NOT NULL,
+    action_id    UUID        NOT NULL,
+    committed_at TIMESTAMPTZ NOT NULL,
+    body         JSON        NOT NULL,
+    CONSTRAINT event_log_intent_pkey PRIMARY KEY (partition, "offset")
+) PARTITION BY LIST (partition);
+
+
+-- Make the partitions of a new database; on an existing one, say how many it has.
+-- Fixed for good: the partition of a key, and so its order, depends on the number.
+CREATE FUNCTION event_log_create_partitions(p_partitions INT) RETURNS INT
+LANGUAGE plpgsql AS $$
+DECLARE
+    existing INT;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('omninode_bridge.partitions'));
+    SELECT partitions INTO existing FROM event_log_database;
+    IF FOUND THEN
+        RETURN existing;
+    END IF;
+    INSERT INTO event_log_database (partitions) VALUES (p_partitions);
+    FOR n IN 0 .. p_partitions - 1 LOOP
+        INSERT INTO event_log_partitions (partition) VALUES (n);
+        INSERT INTO event_log_action_heads (partition) VALUES (n);
+        EXECUTE format('CREATE TABLE event_log_action_%s PARTITION OF event_log_action'
+                       ' FOR VALUES IN (%s) PARTITION BY RANGE ("offset")', n, n);
+        EXECUTE format('CREATE TABLE event_log_intent_%s PARTITION OF event_log_intent'
+                       ' FOR VALUES IN (%s) PARTITION BY RANGE ("offset")', n, n);
+        INSERT INTO event_log_positions (consumer, topic, partition, home)
+        VALUES ('reducer', 'action', n, n);
+        -- One position a target partition: each keeps how far it has taken over from here.
+        INSERT INTO event_log_positions (consumer, topic, partition, home)
+        SELECT 'dispatcher', 'intent', n, target FROM generate_series(0, p_partitions - 1) target;
+    END LOOP;
+    RETURN p_partitions;
+END $$;
+
+
+-- Make the segment of a transient topic that begins at p_first, and return the offset behind it.
+-- The table is made apart and then attached, which needs SHARE UPDATE EXCLUSIVE on its parent:
+-- readers and writers go on. The caller holds the row with the head, so nobody makes it twice.
+CREATE FUNCTION event_log_add_segment(
+    p_topic TEXT, p_partition INT, p_first BIGINT, p_entries BIGINT
+) RETURNS BIGINT
+LANGUAGE plpgsql AS $$
+DECLARE
+    parent  TEXT   := format('event_log_%s_%s', p_topic, p_partition);
+    segment TEXT   := format('event_log_%s_%s_%s', p_topic, p_partition, p_first);
+    behind  BIGINT := p_first + p_entries;
+BEGIN
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)'
+                   ' WITH (autovacuum_enabled = false)', segment, parent);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                   parent, segment, p_first, behind);
+    RETURN behind;
+END $$;
+
+
+-- Append actions to a partition's action log, in order; return how many were new.
+--
+-- With a source (R10): p_offsets are the entries of the intent log of p_source that the actions come
+-- from, p_next the position behind the last entry looked at. The position is stored in this same
+-- transaction, under the lock of its own row, so of two dispatchers with the same entries the
+-- second finds the position past them and appends nothing: each entry is taken over exactly once.
+CREATE FUNCTION event_log_append_actions(
+    p_partition INT, p_keys TEXT[], p_ids UUID[], p_bodies TEXT[], p_segment BIGINT,
+    p_source INT DEFAULT NULL, p_next BIGINT DEFAULT NULL, p_offsets BIGINT[] DEFAULT NULL
+) RETURNS INT
+LANGUAGE plpgsql AS $$
+DECLARE
+    head       BIGINT;
+    segment_at BIGINT;
+    seen       BIGINT;
+    added      INT;
+BEGIN
+    SELECT action_head, action_end INTO STRICT head, segment_at
+    FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
+    IF p_source IS NOT NULL THEN
+        SELECT next INTO STRICT seen FROM event_log_positions
+        WHERE topic = 'intent' AND partition = p_source
+          AND consumer = 'dispatcher' AND home = p_partition
+        FOR UPDATE;
+        IF seen >= p_next THEN
+            RETURN 0;
+        END IF;
+    END IF;
+    WHILE head + cardinality(p_keys) > segment_at LOOP
+        segment_at := event_log_add_segment('action', p_partition, segment_at, p_segment);
+    END LOOP;
+    INSERT INTO event_log_action (partition, "offset", workflow_key, action_id, body)
+    SELECT p_partition, head + row_number() OVER (ORDER BY a.n) - 1, a.key, a.id, a.body::JSON
+    FROM unnest(p_keys, p_ids, p_bodies) WITH ORDINALITY AS a(key, id, body, n)
+    WHERE p_source IS NULL OR p_offsets[a.n] >= seen;
+    GET DIAGNOSTICS added = ROW_COUNT;
+    IF p_source IS NOT NULL THEN
+        UPDATE event_log_positions SET next = p_next, updated_at = now()
+        WHERE topic = 'intent' AND partition = p_source
+          AND consumer = 'dispatcher' AND home = p_partition;
+    END IF;
+    UPDATE event_log_action_heads SET action_head = head + added, action_end = segment_at
+    WHERE partition = p_partition;
+    RETURN added;
+END $$;
+
+
+-- The commit: one batch of one partition becomes durable, or nothing does (R2).
+--
+-- Arguments: p_owner is the token of the lease (NULL: a committer beside the owner); p_position and
+-- p_next move the worker's position in its action log (NULL: they stay). p_read_* are all keys
+-- that were read, with the versions the fold started from. p_state_* are the new states.
+-- p_entry_* are the absorbed actions in the order of the log, p_gave_up_* the given-up ones,
+-- p_intent_* the intents in order. p_remember_s is in seconds; NULL is for ever.
+--
+-- Returns the first offset of each topic; or, when it refuses, `refusal` and nothing else.
+--
+-- Why this is right.
+-- (a) Every committer first locks the partition's row, so commits of a partition are serial: between
+--     our lock and our end nobody else commits here. Heads advance in this transaction only under
+--     that lock, so offset order is commit order and offsets have no gaps (R5, R6).
+-- (b) READ COMMITTED takes a new snapshot for each statement, so each check after the lock sees all
+--     that was committed before it. A check that passes stays true until we end, by (a).
+-- (c) A new owner takes a partition by writing its token into this row. If it came first, the check
+--     of the token refuses us, whatever we bring, a rejection too (R12); if we came first, the
+--     new owner waits for our end, and reads what we wrote.
+-- (d) The version of *every key read* is checked: a rejection is a decision about a version as much
+--     as a commit is.
+-- (e) The ids are looked up under the lock, so an id has one outcome (R3), whichever process,
+--     connection or retry it comes by. The primary key would refuse a second one in any case.
+-- (f) All checks come before the first write, so a refusal writes nothing; everything is in one
+--     transaction, so a crash at any line leaves all or nothing (R2).
+--
+-- Planning: the arrays have about as many elements as the batch, the tables may have any number of
+-- rows, and a plan is made once a connection, possibly when the tables are empty: so it is told
+-- that index look-ups are the way, at any size.
+CREATE FUNCTION event_log_commit_v1(
+    p_partition INT, p_owner UUID, p_lease INTERVAL, p_committed_at TIMESTAMPTZ, p_segment BIGINT,
+    p_position BIGINT, p_next BIGINT,
+    p_read_keys TEXT[], p_read_versions BIGINT[],
+    p_state_keys TEXT[], p_state_versions BIGINT[], p_states TEXT[], p_schemas INT[],
+    p_provenances TEXT[],
+    p_entry_keys TEXT[], p_entry_versions BIGINT[], p_entry_ids UUID[], p_request_hashes TEXT[],
+    p_result_hashes TEXT[], p_remember_s FLOAT8[], p_entries TEXT[],
+    p_gave_up_keys TEXT[], p_gave_up_versions BIGINT[], p_gave_up_ids UUID[],
+    p_gave_up_request_hashes TEXT[], p_gave_up_result_hashes TEXT[],
+    p_gave_up_remember_s FLOAT8[], p_gave_up_outcomes TEXT[], p_gave_ups TEXT[],
+    p_intent_ids UUID[], p_intent_types TEXT[], p_intent_targets TEXT[], p_intent_keys TEXT[],
+    p_intent_actions UUID[], p_intents TEXT[],
+    OUT refusal JSONB, OUT state_committed_first BIGINT, OUT reducer_gave_up_first BIGINT,
+    OUT intent_first BIGINT
+)
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_bitmapscan = off SET enable_material = off
+AS $$
+DECLARE
+    actual_owner UUID;
+    segment_at   BIGINT;
+    actual_next  BIGINT;
+    is_moved     BOOLEAN := FALSE;
+    stale        JSONB;
+    known        JSONB;
+BEGIN
+    SELECT owner, state_committed_head, reducer_gave_up_head, intent_head, intent_end
+    INTO STRICT actual_owner, state_committed_first, reducer_gave_up_first, intent_first, segment_at
+    FROM event_log_partitions WHERE partition = p_partition FOR UPDATE;
+
+    IF p_owner IS NOT NULL AND p_owner IS DISTINCT FROM actual_owner THEN
+        refusal := jsonb_build_object('not_owner', TRUE);
+        RETURN;
+    END IF;
+
+    IF p_position IS NOT NULL THEN
+        SELECT next INTO STRICT actual_next FROM event_log_positions
+        WHERE topic = 'action' AND partition = p_partition
+          AND consumer = 'reducer' AND home = p_partition
+        FOR UPDATE;
+        is_moved := actual_next <> p_position;
+    END IF;
+
+    SELECT jsonb_object_agg(r.key, coalesce(w.version, 0)) INTO stale
+    FROM unnest(p_read_keys, p_read_versions) AS r(key, version)
+    LEFT JOIN workflow_state w ON w.workflow_key = r.key
+    WHERE coalesce(w.version, 0) <> r.version;
+
+    SELECT jsonb_agg(jsonb_build_array(d.workflow_key, d.action_id)) INTO known
+    FROM (SELECT * FROM unnest(p_entry_keys, p_entry_ids)
+          UNION ALL
+          SELECT * FROM unnest(p_gave_up_keys, p_gave_up_ids)) AS a(key, id)
+    JOIN action_dedup_log d ON d.workflow_key = a.key AND d.action_id = a.id;
+
+    IF is_moved OR stale IS NOT NULL OR known IS NOT NULL THEN
+        refusal := jsonb_build_object('moved', is_moved, 'stale', coalesce(stale, '{}'),
+                                      'known', coalesce(known, '[]'));
+        RETURN;
+    END IF;
+
+    INSERT INTO workflow_state AS w
+        (workflow_key, version, state, updated_at, schema_version, provenance)
+    SELECT s.key, s.version, s.state::JSONB, p_committed_at, s.schema, s.provenance::JSONB
+    FROM unnest(p_state_keys, p_state_versions, p_states, p_schemas, p_provenances)
+        AS s(key, version, state, schema, provenance)
+    ON CONFLICT (workflow_key) DO UPDATE
+    SET version = excluded.version, state = excluded.state, updated_at = excluded.updated_at,
+        schema_version = excluded.schema_version, provenance = excluded.provenance;
+
+    INSERT INTO event_log_state_committed
+        (partition, "offset", workflow_key, version, action_id, committed_at, body)
+    SELECT p_partition, state_committed_first + e.n - 1, e.key, e.version, e.id, p_committed_at,
+           e.body::JSON
+    FROM unnest(p_entry_keys, p_entry_versions, p_entry_ids, p_entries) WITH ORDINALITY
+        AS e(key, version, id, body, n);
+
+    INSERT INTO action_dedup_log
+        (workflow_key, action_id, request_hash, result_hash, version, outcome, expires_at)
+    SELECT e.key, e.id, e.request_hash, e.result_hash, e.version,
+           ('{"event":"StateCommitted","commit_offset":' || state_committed_first + e.n - 1
+            || '}')::JSONB,
+           coalesce(now() + e.remember_s * INTERVAL '1 second', 'infinity')
+    FROM unnest(p_entry_keys, p_entry_ids, p_request_hashes, p_result_hashes, p_entry_versions,
+                p_remember_s) WITH ORDINALITY
+        AS e(key, id, request_hash, result_hash, version, remember_s, n);
+
+    IF cardinality(p_gave_up_keys) > 0 THEN
+        INSERT INTO event_log_reducer_gave_up
+            (partition, "offset", workflow_key, version, action_id, given_up_at, body)
+        SELECT p_partition, reducer_gave_up_first + g.n - 1, g.key, g.version, g.id,
+               p_committed_at, g.body::JSON
+        FROM unnest(p_gave_up_keys, p_gave_up_versions, p_gave_up_ids, p_gave_ups)
+            WITH ORDINALITY AS g(key, version, id, body, n);
+        INSERT INTO action_dedup_log
+            (workflow_key, action_id, request_hash, result_hash, version, outcome, expires_at)
+        SELECT g.key, g.id, g.request_hash, g.result_hash, g.version, g.outcome::JSONB,
+               coalesce(now() + g.remember_s * INTERVAL '1 second', 'infinity')
+        FROM unnest(p_gave_up_keys, p_gave_up_ids, p_gave_up_request_hashes,
+                    p_gave_up_result_hashes, p_gave_up_versions, p_gave_up_outcomes,
+                    p_gave_up_remember_s)
+            AS g(key, id, request_hash, result_hash, version, outcome, remember_s);
+    END IF;
+
+    IF cardinality(p_intent_ids) > 0 THEN
+        WHILE intent_first + cardinality(p_intent_ids) > segment_at LOOP
+            segment_at := event_log_add_segment('intent', p_partition, segment_at, p_segment);
+        END LOOP;
+        INSERT INTO event_log_intent
+            (partition, "offset", intent_id, intent_type, target, workflow_key, action_id,
+             committed_at, body)
+        SELECT p_partition, intent_first + i.n - 1, i.id, i.type, i.target, i.key, i.action,
+               p_committed_at, i.body::JSON
+        FROM unnest(p_intent_ids, p_intent_types, p_intent_targets, p_intent_keys,
+                    p_intent_actions, p_intents) WITH ORDINALITY
+            AS i(id, type, target, key, action, body, n);
+    END IF;
+
+    IF p_position IS NOT NULL THEN
+        UPDATE event_log_positions SET next = p_next, updated_at = now()
+        WHERE topic = 'action' AND partition = p_partition
+          AND consumer = 'reducer' AND home = p_partition;
+    END IF;
+
+    UPDATE event_log_partitions
+    SET state_committed_head = state_committed_first + cardinality(p_entry_keys),
+        reducer_gave_up_head = reducer_gave_up_first + cardinality(p_gave_up_keys),
+        intent_head = intent_first + cardinality(p_intent_ids),
+        intent_end = segment_at,
+        lease_until = CASE WHEN p_owner IS NULL THEN lease_until
+                           ELSE clock_timestamp() + p_lease END
+    WHERE partition = p_partition;
+END $$;
+
+
+-- Bring the projection of a partition from p_expected to p_next: rows and watermark together (R7).
+-- Returns the watermark afterwards. Compare-and-set under the watermark's row lock: of two
+-- materializers the second finds it moved and writes nothing. The version guard makes a repeat
+-- harmless in any case. A step backwards is an error to be seen.
+CREATE FUNCTION projection_apply(
+    p_partition_id TEXT, p_expected BIGINT, p_next BIGINT,
+    p_keys TEXT[], p_versions BIGINT[], p_tags TEXT[], p_last_actions TEXT[], p_namespaces TEXT[],
+    p_updated_at TIMESTAMPTZ[], p_indices TEXT[], p_extras TEXT[]
+) RETURNS BIGINT
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    watermark BIGINT;
+BEGIN
+    INSERT INTO projection_watermarks (partition_id, "offset", updated_at)
+    VALUES (p_partition_id, 1, now()) ON CONFLICT (partition_id) DO NOTHING;
+    SELECT "offset" INTO STRICT watermark FROM projection_watermarks
+    WHERE partition_id = p_partition_id FOR UPDATE;
+    IF p_next < p_expected THEN
+        RAISE EXCEPTION 'the watermark of % cannot go back from % to %',
+            p_partition_id, p_expected, p_next USING ERRCODE = 'OB001';
+    END IF;
+    IF watermark <> p_expected THEN
+        RETURN watermark;
+    END IF;
+    INSERT INTO workflow_projection AS w
+        (workflow_key, version, tag, last_action, namespace, updated_at, indices, extras)
+    SELECT r.key, r.version, r.tag, r.last_action, r.namespace, r.updated_at, r.indices::JSONB,
+           r.extras::JSONB
+    FROM unnest(p_keys, p_versions, p_tags, p_last_actions, p_namespaces, p_updated_at, p_indices,
+                p_extras)
+        AS r(key, version, tag, last_action, namespace, updated_at, indices, extras)
+    ON CONFLICT (workflow_key) DO UPDATE
+    SET version = excluded.version, tag = excluded.tag, last_action = excluded.last_action,
+        namespace = excluded.namespace, updated_at = excluded.updated_at,
+        indices = excluded.indices, extras = excluded.extras
+    WHERE w.version < excluded.version;
+    UPDATE projection_watermarks SET "offset" = p_next, updated_at = now()
+    WHERE partition_id = p_partition_id;
+    RETURN p_next;
+END $$;
+
+
+-- Drop the whole segments of a transient topic that lie behind all registered consumers and behind
+-- the head; return how many. Positions are read under the lock of the row with the head and only
+-- ever grow, so a segment that is behind them now stays behind them.
+-- Dropping needs ACCESS EXCLUSIVE on the parent: the caller sets lock_timeout, and tries again
+-- another time rather than making commits wait.
+CREATE FUNCTION event_log_drop_segments(p_topic TEXT, p_partition INT) RETURNS INT
+LANGUAGE plpgsql AS $$
+DECLARE
+    parent  TEXT := format('event_log_%s_%s', p_topic, p_partition);
+    behind  BIGINT;
+    head    BIGINT;
+    new_low BIGINT;
+    dropped INT := 0;
+    segment RECORD;
+BEGIN
+    IF p_topic = 'action' THEN
+        SELECT action_head, action_low INTO STRICT head, new_low
+        FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
+    ELSIF p_topic = 'intent' THEN
+        SELECT intent_head, intent_low INTO STRICT head, new_low
+        FROM event_log_partitions WHERE partition = p_partition FOR UPDATE;
+    ELSE
+        RAISE EXCEPTION 'topic % is history: it is not cut off', p_topic;
+    END IF;
+    SELECT least(head, min(next)) INTO behind FROM event_log_positions
+    WHERE topic = p_topic AND partition = p_partition;
+    FOR segment IN
+        SELECT c.oid::regclass AS name,
+               (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?(\d+)''?\)'))[1]::BIGINT
+                   AS segment_end
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = parent::regclass
+        ORDER BY segment_end
+    LOOP
+        EXIT WHEN segment.segment_end > behind;
+        EXECUTE format('DROP TABLE %s', segment.name);
+        new_low := segment.segment_end;
+        dropped := dropped + 1;
+    END LOOP;
+    IF dropped > 0 THEN
+        IF p_topic = 'action' THEN
+            UPDATE event_log_action_heads SET action_low = new_low WHERE partition = p_partition;
+        ELSE
+            UPDATE event_log_partitions SET intent_low = new_low WHERE partition = p_partition;
+        END IF;
+    END IF;
+    RETURN dropped;
+END $$;

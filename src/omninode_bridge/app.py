@@ -1,0 +1,584 @@
+"""What the user declares (`App`) and what carries it out (`Bridge`): the only place that knows all.
+
+Here stores meet loops, loops meet ports, and the environment meets all of them; start and stop too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID, uuid4
+
+import platformdirs
+
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    ConfigurationError,
+    InvalidAction,
+    OutcomeUnknown,
+)
+from omninode_bridge.core.message import (
+    PAYLOAD_BYTES_MAX,
+    Action,
+    Outcome,
+    SealedAction,
+    check_name,
+    check_workflow_key,
+    key_type_of,
+)
+from omninode_bridge.core.observation import Observation, Observe, ignore
+from omninode_bridge.core.projection import project_plainly
+from omninode_bridge.core.reducer import KeyType, check_action_type
+from omninode_bridge.host import PartitionHost, World
+from omninode_bridge.infrastructure.codec import CanonicalCodec
+from omninode_bridge.infrastructure.postgres import migrations
+from omninode_bridge.infrastructure.postgres.database import Database
+from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
+from omninode_bridge.services.action_dedup import ActionDedupService
+from omninode_bridge.services.canonical_store import LEASE, CanonicalStoreService
+from omninode_bridge.services.cleaner import Cleaner
+from omninode_bridge.services.event_log import (
+    ActionLogService,
+    EventLogService,
+    IntentLogService,
+)
+from omninode_bridge.services.leases import LeaseService
+from omninode_bridge.services.projection_log import ProjectionLogService
+from omninode_bridge.services.projection_rebuild import ProjectionRebuildService
+from omninode_bridge.services.projection_store import ProjectionStoreService
+from omninode_bridge.services.verifier import VerifierService
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from omninode_bridge.core.projection import Project
+    from omninode_bridge.core.reducer import Reducer
+    from omninode_bridge.infrastructure.entities import (
+        ModelWorkflowProjection,
+        ModelWorkflowState,
+    )
+    from omninode_bridge.services.verifier import Verification
+
+PARTITIONS: Final = 4
+TIMEOUT_S: Final = 5.0
+REMEMBER_FOR: Final = timedelta(hours=6)
+LOOP_CONNECTIONS_MAX: Final = 16
+READ_CONNECTIONS_MAX: Final = 8
+SETTLE_LOOK_S: Final = 0.01
+
+_R = TypeVar("_R", bound="Reducer")
+_P = TypeVar("_P", bound="Project")
+Handed = Action | tuple[str, str, Mapping[str, Any]]
+"""What `submit_many` takes: an Action, or (key, type, payload)."""
+
+
+class App:
+    """A set of key types: their reducers and projections. Declared once, used by any bridge."""
+
+    def __init__(self, name: str) -> None:
+        """`name` appears in logs and leases."""
+        self.name = name
+        self._reducers: dict[str, dict[int, tuple[Reducer, bool]]] = {}
+        self._projections: dict[str, Project] = {}
+
+    def reducer(
+        self, key_type: str, *, version: int = 1, fenced: bool = False
+    ) -> Callable[[_R], _R]:
+        """Declare the reducer of the keys `key_type:...`.
+
+        The highest `version` reduces new actions; the others stay for `verify`, which folds history
+        with the version that made it. `fenced` keys refuse actions of an epoch that is past.
+
+        Raises:
+            ConfigurationError: a malformed key type, or one declared twice in the same version.
+        """
+        if not key_type or ":" in key_type or "\0" in key_type:
+            message = f"a key type is text without a colon, not {key_type!r}"
+            raise ConfigurationError(message)
+        if version < 1:
+            message = f"the reducer of {key_type!r}: version must be at least 1, not {version}"
+            raise ConfigurationError(message)
+
+        def declare(reduce: _R) -> _R:
+            versions = self._reducers.setdefault(key_type, {})
+            if version in versions:
+                message = f"version {version} of the reducer of {key_type!r} is declared twice"
+                raise ConfigurationError(message)
+            versions[version] = (reduce, fenced)
+            return reduce
+
+        return declare
+
+    def projection(self, key_type: str) -> Callable[[_P], _P]:
+        """Declare the projection of the keys `key_type:...`.
+
+        Raises:
+            ConfigurationError: when the key type has one already.
+        """
+
+        def declare(project: _P) -> _P:
+            if key_type in self._projections:
+                message = f"the projection of {key_type!r} is declared twice"
+                raise ConfigurationError(message)
+            self._projections[key_type] = project
+            return project
+
+        return declare
+
+    def include(self, other: App) -> None:
+        """Take over everything that `other` declares.
+
+        Raises:
+            ConfigurationError: when both declare the same.
+        """
+        for key_type, versions in other._reducers.items():
+            for version, (reduce, fenced) in versions.items():
+                self.reducer(key_type, version=version, fenced=fenced)(reduce)
+        for key_type, project in other._projections.items():
+            self.projection(key_type)(project)
+
+    def key_types(self) -> dict[str, KeyType]:
+        """Return the key types by name, each in its highest version."""
+        return {name: self._key_type(name, max(versions)) for name, versions in self._all()}
+
+    def every_version(self) -> dict[tuple[str, int], KeyType]:
+        """Return the key types by name and version."""
+        return {
+            (name, version): self._key_type(name, version)
+            for name, versions in self._all()
+            for version in versions
+        }
+
+    def _all(self) -> Iterable[tuple[str, Mapping[int, object]]]:
+        orphans = self._projections.keys() - self._reducers.keys()
+        if orphans:
+            message = f"projections without a reducer: {', '.join(sorted(orphans))}"
+            raise ConfigurationError(message)
+        return self._reducers.items()
+
+    def _key_type(self, name: str, version: int) -> KeyType:
+        reduce, fenced = self._reducers[name][version]
+        project = self._projections.get(name, project_plainly)
+        return KeyType(name, version, reduce, project, fenced)
+
+
+class Bridge:
+    """An open bridge. Get one from `Bridge.open`."""
+
+    def __init__(self, app: App, database: Database, partitions: int) -> None:
+        """Wire what reads; `open` adds what writes."""
+        self.app = app
+        self.partitions = partitions
+        self._database = database
+        self._codec = CanonicalCodec()
+        self._key_types = app.key_types()
+        self.canonical_store = CanonicalStoreService(
+            database, self._codec, partitions=partitions, key_types=self._key_types
+        )
+        self.projection_store = ProjectionStoreService(database, self._codec, self._key_types)
+        self.event_log = EventLogService(database)
+        self._host: PartitionHost | None = None
+        self._closed = False
+        self._observers: list[Observe] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(  # noqa: PLR0913 - all by name, all with defaults
+        cls,
+        app: App,
+        *,
+        data_dir: Path | str | None = None,
+        database_url: str | None = None,
+        partitions: int | None = None,
+        writing: bool = True,
+        observe: Observe = ignore,
+        on_wait: Callable[[], None] | None = None,
+    ) -> AsyncIterator[Bridge]:
+        """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
+
+        Without either, the embedded database of this user's data folder is used. `partitions` is
+        for a new database (4 by default); an existing one keeps its number. With `writing=False`
+        the bridge only reads, beside any writer. `observe` is told the facts of
+        `core.observation`. `on_wait` is called once if another writer holds the data folder and
+        has to be waited for.
+
+        Raises:
+            ConfigurationError: what is asked for does not fit the database that is there.
+            DatabaseUnavailable: the server cannot be reached.
+        """
+        async with AsyncExitStack() as stack:
+            connect: Mapping[str, Any]
+            if database_url is not None:
+                if data_dir is not None:
+                    message = "give data_dir or database_url, not both"
+                    raise ConfigurationError(message)
+                connect = {"dsn": database_url}
+                await _require_migrated(connect)
+            else:
+                folder = Path(data_dir) if data_dir is not None else default_data_dir()
+                server = EmbeddedServer(folder)
+                if writing:
+                    await stack.enter_async_context(server.writing(on_wait))
+                address = await stack.enter_async_context(server.use())
+                connect = address.connect_arguments
+                await migrations.upgrade(connect)
+            reads = Database(connect, connections_max=READ_CONNECTIONS_MAX)
+            await stack.enter_async_context(reads)
+            actual = await _create_partitions(reads, partitions)
+            bridge = cls(app, reads, actual)
+            if observe is not ignore:
+                bridge.observe(observe)
+            stack.push_async_callback(bridge.projection_store.close)
+            if writing:
+                loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
+                await stack.enter_async_context(loops)
+                alone = database_url is None
+                await bridge._start(stack, loops, alone=alone)
+            try:
+                yield bridge
+            finally:
+                bridge._closed = True
+
+    async def _start(self, stack: AsyncExitStack, loops: Database, *, alone: bool) -> None:
+        """Start the loops on their own connections, so that reads never hold commits up.
+
+        `alone`: we hold the data folder's writer lock, so leases that are left are a dead one's.
+        """
+        leases = LeaseService(loops, self.partitions)
+        if alone:
+            await leases.break_all()
+        world = World(
+            partitions=self.partitions,
+            name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
+            lease=LEASE,
+            key_types=self._key_types,
+            codec=self._codec,
+            store=CanonicalStoreService(loops, self._codec, partitions=self.partitions),
+            actions=ActionLogService(loops, self._codec),
+            intents=IntentLogService(loops, self._codec),
+            projections=ProjectionLogService(loops, self._codec),
+            leases=leases,
+            clock=_now,
+            new_id=uuid4,
+            uniform=random.uniform,
+            observe=self._observed,
+            advanced=self.projection_store.advanced,
+        )
+        self._host = await stack.enter_async_context(PartitionHost(world))
+        cleaner = Cleaner(
+            range(self.partitions),
+            outcomes=ActionDedupService(loops),
+            segments=EventLogService(loops),
+            observe=self._observed,
+        )
+        cleaning = asyncio.create_task(cleaner.run(), name="cleaner")
+
+        async def stop_cleaning() -> None:
+            cleaner.stop()
+            await cleaning
+
+        stack.push_async_callback(stop_cleaning)
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    async def submit(  # noqa: PLR0913 - all but three by name
+        self,
+        key: str,
+        type: str,  # noqa: A002 - the design's word
+        payload: Mapping[str, Any],
+        *,
+        action_id: UUID | None = None,
+        expected_version: int | None = None,
+        remember_for: timedelta | None = REMEMBER_FOR,
+        timeout: float = TIMEOUT_S,  # noqa: ASYNC109 - the outcome is unknown then, not cancelled
+        occurred_at: datetime | None = None,
+        epoch: int | None = None,
+        lease_id: UUID | None = None,
+        correlation_id: UUID | None = None,
+        reply_to: str | None = None,
+    ) -> Outcome:
+        """Submit one action and return its outcome; wait at most `timeout` seconds.
+
+        `action_id` makes a retry safe: the same id on the same key gets the first outcome, for
+        `remember_for` (None: for ever). `expected_version` demands the key's version (0: never
+        seen); if it is past, the action is given up with the reason `conflict`.
+
+        Raises:
+            InvalidAction: it can never be stored; `field` says what is wrong.
+            OutcomeUnknown: no answer in time; it may still commit. Ask again under the same id.
+            BridgeClosed: the bridge is closed, or opened for reading.
+        """
+        action = self._seal(
+            key,
+            type,
+            payload,
+            action_id=action_id,
+            expected_version=expected_version,
+            remember_for=remember_for,
+            occurred_at=occurred_at,
+            epoch=epoch,
+            lease_id=lease_id,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+        )
+        host = self._writing()
+        try:
+            async with asyncio.timeout(timeout):
+                return await (await host.submit(action))
+        except TimeoutError as error:
+            raise OutcomeUnknown(key, action.action_id, timeout) from error
+
+    async def submit_many(
+        self,
+        actions: Iterable[Handed],
+        *,
+        remember_for: timedelta | None = REMEMBER_FOR,
+        timeout: float = TIMEOUT_S,  # noqa: ASYNC109 - as submit
+    ) -> list[Outcome]:
+        """Submit many in one call and return their outcomes in order.
+
+        Those of one key are applied in the order given (R5). All are checked before the first is
+        handed over. `timeout` is for each to be answered once the one before it was.
+
+        Raises:
+            InvalidAction, OutcomeUnknown, BridgeClosed: as `submit`; OutcomeUnknown names the first
+            action without an answer, and the later ones may have committed too.
+        """
+        sealed = [self._seal_handed(handed, remember_for) for handed in actions]
+        host = self._writing()
+        futures = [await host.submit(action) for action in sealed]
+        outcomes: list[Outcome] = []
+        for action, future in zip(sealed, futures, strict=True):
+            try:
+                async with asyncio.timeout(timeout):
+                    outcomes.append(await future)
+            except TimeoutError as error:
+                raise OutcomeUnknown(action.workflow_key, action.action_id, timeout) from error
+        return outcomes
+
+    async def enqueue(
+        self,
+        key: str,
+        type: str,  # noqa: A002 - the design's word
+        payload: Mapping[str, Any],
+        *,
+        action_id: UUID | None = None,
+        expected_version: int | None = None,
+        remember_for: timedelta | None = REMEMBER_FOR,
+        occurred_at: datetime | None = None,
+        correlation_id: UUID | None = None,
+        reply_to: str | None = None,
+    ) -> UUID:
+        """Return the action's id as soon as it is durable in the log, before it is reduced.
+
+        Raises:
+            InvalidAction: it can never be stored.
+            DatabaseUnavailable: it may or may not be durable; enqueue it again under the same id.
+        """
+        action = self._seal(
+            key,
+            type,
+            payload,
+            action_id=action_id,
+            expected_version=expected_version,
+            remember_for=remember_for,
+            occurred_at=occurred_at,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+        )
+        await self._writing().enqueue(action)
+        return action.action_id
+
+    async def settled(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a bound, not a race
+        """Return when all that was committed or enqueued until now is done with.
+
+        Follow-up actions are dispatched and reduced (and theirs), and the projection shows it all.
+
+        Raises:
+            TimeoutError: it took longer than `timeout` seconds.
+            BrokenPromise: a loop has stopped for good.
+        """
+        host = self._writing()
+        async with asyncio.timeout(timeout):
+            while True:
+                if host.failures:
+                    raise host.failures[0]
+                host.settle()
+                if not any((await self.event_log.unsettled()).values()):
+                    return
+                await asyncio.sleep(SETTLE_LOOK_S)
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    async def read(
+        self, key: str, *, required_version: int | None = None, max_wait_ms: float = 100
+    ) -> ModelWorkflowProjection | None:
+        """Return the projection of `key`, at `required_version` or above (R8); None: never seen.
+
+        Raises:
+            VersionNotReached: nothing has committed that version.
+        """
+        return await self.projection_store.get_state(key, required_version, max_wait_ms)
+
+    async def state(self, key: str) -> ModelWorkflowState | None:
+        """Return the canonical state of `key`; None: never seen."""
+        return await self.canonical_store.get_state(key)
+
+    async def list(
+        self,
+        *,
+        namespace: str | None = None,
+        tag: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[ModelWorkflowProjection]:
+        """Return a page of projections in the order of their keys, those above `after`."""
+        return await self.projection_store.list(
+            namespace=namespace, tag=tag, after=after, limit=limit
+        )
+
+    async def history(
+        self, key: str, *, after: int = 0, limit: int = 1_000
+    ) -> Sequence[dict[str, Any]]:
+        """Return up to `limit` versions of `key` above `after`: action, hashes, commit time."""
+        return await self.event_log.history(key, after, limit)
+
+    async def explain(self, action_id: UUID) -> Sequence[dict[str, Any]]:
+        """Return what became of an action: outcome, version, intents; one object a key."""
+        return await self.event_log.explain(action_id)
+
+    async def verify(
+        self, progress: Callable[[Verification], None] = lambda _: None
+    ) -> Verification:
+        """Fold the whole history again and compare hashes, chains, states, projections (R14)."""
+        verifier = VerifierService(self._database, self._codec, self.app.every_version())
+        return await verifier.verify(progress)
+
+    async def rebuild_projection(self) -> int:
+        """Build the projection anew from the log while reads go on (R7); return its rows."""
+        return await ProjectionRebuildService(self._database).rebuild(self.partitions)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def observe(self, observe: Observe) -> None:
+        """Tell `observe` every fact from now on."""
+        self._observers.append(observe)
+
+    def _observed(self, observation: Observation) -> None:
+        for observe in self._observers:
+            observe(observation)
+
+    def _writing(self) -> PartitionHost:
+        if self._host is None or self._closed:
+            what = "is closed" if self._closed else "was opened for reading only"
+            message = f"the bridge {what}: it takes no actions"
+            raise BridgeClosed(message)
+        return self._host
+
+    def _seal_handed(self, handed: Handed, remember_for: timedelta | None) -> SealedAction:
+        if not isinstance(handed, Action):
+            return self._seal(*handed, remember_for=remember_for)
+        return self._seal(
+            handed.workflow_key,
+            handed.type,
+            handed.payload,
+            action_id=handed.action_id,
+            remember_for=remember_for,
+            occurred_at=handed.occurred_at,
+            epoch=handed.epoch,
+            lease_id=handed.lease_id,
+            correlation_id=handed.correlation_id,
+            causation_id=handed.causation_id,
+            reply_to=handed.reply_to,
+        )
+
+    def _seal(  # noqa: PLR0913 - the fields of an action
+        self,
+        key: str,
+        type: str,  # noqa: A002 - the design's word
+        payload: Mapping[str, Any],
+        *,
+        action_id: UUID | None = None,
+        expected_version: int | None = None,
+        remember_for: timedelta | None = REMEMBER_FOR,
+        occurred_at: datetime | None = None,
+        epoch: int | None = None,
+        lease_id: UUID | None = None,
+        correlation_id: UUID | None = None,
+        causation_id: UUID | None = None,
+        reply_to: str | None = None,
+    ) -> SealedAction:
+        """Check everything about an action that can be checked before it is stored."""
+        check_workflow_key(key)
+        check_action_type(type)
+        if key_type_of(key) not in self._key_types:
+            known = ", ".join(sorted(self._key_types)) or "none"
+            detail = f"no reducer is declared for {key_type_of(key)!r} (declared: {known})"
+            raise InvalidAction("workflow_key", detail)
+        if not isinstance(payload, Mapping):
+            raise InvalidAction("payload", f"must be a JSON object, not {payload.__class__}")
+        try:
+            sealed = self._codec.encode(payload if isinstance(payload, dict) else dict(payload))
+        except ValueError as error:
+            raise InvalidAction("payload", str(error)) from error
+        if len(sealed) > PAYLOAD_BYTES_MAX:
+            detail = f"has {len(sealed)} bytes; {PAYLOAD_BYTES_MAX} are allowed"
+            raise InvalidAction("payload", detail)
+        if occurred_at is not None and occurred_at.tzinfo is None:
+            raise InvalidAction("occurred_at", "needs a time zone")
+        if reply_to is not None:
+            check_name("reply_to", reply_to)
+        remember_s = None if remember_for is None else remember_for.total_seconds()
+        return SealedAction(
+            action_id or uuid4(),
+            key,
+            type,
+            sealed,
+            occurred_at or _now(),
+            epoch,
+            lease_id,
+            correlation_id,
+            causation_id,
+            0,
+            reply_to,
+            expected_version,
+            remember_s,
+        )
+
+
+def default_data_dir() -> Path:
+    """Return where the embedded database of this user lives unless they say otherwise."""
+    return Path(platformdirs.user_data_path("omninode-bridge"))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _require_migrated(connect: Mapping[str, Any]) -> None:
+    pending = [m.name for m in await migrations.status(connect) if not m.applied]
+    if pending:
+        message = (
+            f"the database lacks {', '.join(pending)}: run `omninode-bridge migrate up"
+            " --database-url ...` first"
+        )
+        raise ConfigurationError(message)
+
+
+async def _create_partitions(database: Database, asked: int | None) -> int:
+    wanted = PARTITIONS if asked is None else asked
+    actual = await EventLogService(database).create_partitions(wanted)
+    if asked not in (None, actual):
+        message = (
+            f"this database was created with {actual} partitions, not {asked}: the number decides"
+            " which partition a key belongs to, and stays"
+        )
+        raise ConfigurationError(message)
+    return actual

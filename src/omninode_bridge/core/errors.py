@@ -1,0 +1,117 @@
+"""Every error this package raises, in one tree.
+
+    BridgeError
+    ├── InvalidAction            the asker's fault: this action can never be stored
+    ├── GaveUp                   an outcome that was not a commit, raised by `.committed()`
+    ├── OutcomeUnknown           no answer in time: committed or not, ask again by the same id
+    ├── VersionNotReached        a read demanded a version that nobody has committed yet
+    ├── BridgeClosed             asked after the bridge was closed, or while it closes
+    ├── ConfigurationError       what the user declared or set cannot work
+    ├── DatabaseUnavailable      PostgreSQL cannot be reached; the loops go on trying
+    ├── DatabaseRefused          PostgreSQL refused a statement; trying again will not help
+    │   └── ValueRefused         because of a value in it (SQLSTATE class 22 or 54)
+    └── BrokenPromise            stored data contradicts a promise: stop and look
+
+Rule 1: errors carry fields; nobody has to parse their sentences.
+Rule 2: what we expect (a conflict, a rejection, a give-up) is a value, not an error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+class BridgeError(Exception):
+    """The root of every error of this package."""
+
+
+class InvalidAction(BridgeError, ValueError):
+    """An action that can never be stored, refused before it reached a partition.
+
+    `field` names the part that is wrong (`workflow_key`, `payload`, ...), `detail` says why.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        """Name the wrong `field` and why."""
+        super().__init__(f"invalid {field}: {detail}")
+        self.field = field
+        self.detail = detail
+
+
+class GaveUp(BridgeError):
+    """`.committed()` was asked of an action that was given up; `reason` and `detail` say why."""
+
+    def __init__(self, workflow_key: str, action_id: UUID, reason: str, detail: str) -> None:
+        """Repeat the outcome's fields."""
+        super().__init__(f"{workflow_key}: action {action_id} was given up ({reason}): {detail}")
+        self.workflow_key = workflow_key
+        self.action_id = action_id
+        self.reason = reason
+        self.detail = detail
+
+
+class OutcomeUnknown(BridgeError, TimeoutError):
+    """No answer in time (R9). The action may still commit: submit it again under the same id."""
+
+    def __init__(self, workflow_key: str, action_id: UUID, waited_s: float) -> None:
+        """Carry what is needed to ask again."""
+        super().__init__(
+            f"{workflow_key}: no outcome of action {action_id} within {waited_s:g} s. It may still"
+            " commit: submit it again with the same action_id to learn its outcome.",
+        )
+        self.workflow_key = workflow_key
+        self.action_id = action_id
+        self.waited_s = waited_s
+
+
+class VersionNotReached(BridgeError):
+    """A read demanded a version that the key has not reached (R8)."""
+
+    def __init__(self, workflow_key: str, required_version: int, actual_version: int) -> None:
+        """Carry both versions."""
+        super().__init__(
+            f"{workflow_key}: version {required_version} was required, but the key is at"
+            f" {actual_version}. Nothing has committed the required version yet.",
+        )
+        self.workflow_key = workflow_key
+        self.required_version = required_version
+        self.actual_version = actual_version
+
+
+class BridgeClosed(BridgeError):
+    """The bridge is closed, or closing: it takes no more work."""
+
+
+class ConfigurationError(BridgeError):
+    """What the user declared or set cannot work; the message says what to change."""
+
+
+class DatabaseUnavailable(BridgeError):
+    """PostgreSQL cannot be reached, or the connection was lost in the middle of a call.
+
+    After a commit this means *unknown*: the database may or may not have done it.
+    """
+
+
+class DatabaseRefused(BridgeError):
+    """PostgreSQL refused a statement, for a reason that will still be there next time."""
+
+    def __init__(self, sqlstate: str, detail: str) -> None:
+        """Keep the SQLSTATE and the server's words."""
+        super().__init__(f"the database refused (SQLSTATE {sqlstate}): {detail}")
+        self.sqlstate = sqlstate
+        self.detail = detail
+
+
+class ValueRefused(DatabaseRefused):
+    """PostgreSQL refused a value (SQLSTATE class 22 or 54); nothing was written."""
+
+
+class BrokenPromise(BridgeError):
+    """Stored data contradicts a promise (a position behind a cut, a watermark going back).
+
+    It is never repaired silently: stop, look, and decide.
+    """

@@ -1,0 +1,255 @@
+"""The words of the bridge as frozen values: actions, intents, outcomes.
+
+Rule 1: time and identity come in with the action (R1); nothing here asks a clock or rolls dice.
+Rule 2: an action travels *sealed* (its payload is canonical bytes) and is opened afresh for each
+        reduction, so that no reducer ever sees what another one changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID, uuid5
+
+from omninode_bridge.core.errors import GaveUp, InvalidAction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+KEY_BYTES_MIN: Final = 3
+KEY_BYTES_MAX: Final = 512
+NAME_BYTES_MAX: Final = 200
+PAYLOAD_BYTES_MAX: Final = 1_048_576
+DEPTH_MAX: Final = 32
+"""How long a chain of follow-up actions may grow (R10, R13)."""
+
+REMEMBER_S: Final = 6 * 3600.0
+"""How long an outcome is remembered unless the asker says otherwise: 6 hours, in seconds."""
+
+STATE_REPLACED: Final = "StateReplaced"
+SUBMIT_ACTION: Final = "SubmitAction"
+ACTION_ANSWERED: Final = "ActionAnswered"
+
+GiveUpReason = Literal[
+    "rejected",
+    "reducer_error",
+    "invalid",
+    "stale_epoch",
+    "lease_mismatch",
+    "conflict",
+    "cancelled",
+    "id_reused",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A request to change one key, as a reducer sees it. `payload` is a JSON object, all its own."""
+
+    action_id: UUID
+    workflow_key: str
+    type: str
+    payload: dict[str, Any]
+    occurred_at: datetime
+    epoch: int | None = None
+    lease_id: UUID | None = None
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    depth: int = 0
+    reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedAction:
+    """An action as it travels and is stored, with the asker's terms.
+
+    `payload` is canonical JSON (UTF-8 bytes). `expected_version` demands the version the action is
+    applied to. `remember_s` is how long the outcome is remembered, in seconds; None: for ever.
+    """
+
+    action_id: UUID
+    workflow_key: str
+    type: str
+    payload: bytes
+    occurred_at: datetime
+    epoch: int | None = None
+    lease_id: UUID | None = None
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    depth: int = 0
+    reply_to: str | None = None
+    expected_version: int | None = None
+    remember_s: float | None = REMEMBER_S
+
+    def open(self, decode: Callable[[bytes], Any]) -> Action:
+        """Return the action with a payload decoded for this one use."""
+        return Action(
+            self.action_id,
+            self.workflow_key,
+            self.type,
+            decode(self.payload),
+            self.occurred_at,
+            self.epoch,
+            self.lease_id,
+            self.correlation_id,
+            self.causation_id,
+            self.depth,
+            self.reply_to,
+        )
+
+
+def content_hash(action_type: str, payload: bytes) -> str:
+    """Return the hash that tells a retry from another action under the same id (`id_reused`).
+
+    SHA-256 in hex over the type, a zero byte and the canonical payload: what the action *asks*,
+    not when or for whom, so that a retry made later is still the same action.
+    """
+    return hashlib.sha256(b"%b\0%b" % (action_type.encode(), payload)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Something to be done because of a commit.
+
+    `payload` is a JSON object. An intent of type `SubmitAction` asks for a follow-up action: make
+    it with `Intent.submit`. Others wait in the log for the effect that handles their type.
+    """
+
+    intent_type: str
+    target: str = ""
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def submit(cls, workflow_key: str, action_type: str, payload: Mapping[str, Any]) -> Intent:
+        """Ask for a follow-up action on `workflow_key`, applied exactly once (R10)."""
+        body = {"key": workflow_key, "type": action_type, "payload": payload}
+        return cls(SUBMIT_ACTION, workflow_key, body)
+
+
+def intent_id(action_id: UUID, ordinal: int) -> UUID:
+    """Return the stable id of the action's intent number `ordinal` (from 0)."""
+    return uuid5(action_id, str(ordinal))
+
+
+def reply_id(action_id: UUID) -> UUID:
+    """Return the stable id of the intent that answers the action's `reply_to`."""
+    return uuid5(action_id, "reply")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a version came from. `timestamp` is the time of its commit (UTC).
+
+    `effect_id` names the commit (one id a batch), `chain` is the key's hash chain up to here (R14).
+    """
+
+    effect_id: UUID
+    timestamp: datetime
+    action_id: UUID
+    action_type: str
+    epoch: int | None
+    lease_id: UUID | None
+    correlation_id: UUID | None
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateCommitted:
+    """The action was absorbed as `version` of its key; its log entry is at `commit_offset`.
+
+    `duplicate` tells this asker that the outcome is an earlier submission's. It is no part of
+    the outcome: every asker of one id is told the same (R3).
+    """
+
+    workflow_key: str
+    version: int
+    action_id: UUID
+    commit_offset: int
+    provenance: Provenance
+    duplicate: bool = field(default=False, compare=False)
+
+    def committed(self) -> StateCommitted:
+        """Return this outcome: it is a commit."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class StateConflict:
+    """The key was not at the version the caller expected; nothing was written."""
+
+    workflow_key: str
+    expected_version: int
+    actual_version: int
+    action_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ReducerGaveUp:
+    """The action was given up, for good, for a `reason` of the glossary.
+
+    `version` is the version of the key that the decision was made at.
+    """
+
+    workflow_key: str
+    action_id: UUID
+    attempts: int
+    reason: GiveUpReason
+    detail: str
+    version: int
+    duplicate: bool = field(default=False, compare=False)
+
+    def committed(self) -> StateCommitted:
+        """Raise GaveUp: this outcome is no commit."""
+        raise GaveUp(self.workflow_key, self.action_id, self.reason, self.detail)
+
+
+Outcome = StateCommitted | ReducerGaveUp
+
+
+def check_workflow_key(workflow_key: str) -> str:
+    """Return `workflow_key` when it is well formed: `type:id`, 3 to 512 bytes, no NUL.
+
+    Raises:
+        InvalidAction: saying what is wrong with it.
+    """
+    if not isinstance(workflow_key, str):
+        raise InvalidAction("workflow_key", f"is a {type(workflow_key).__name__}, not text")
+    try:
+        size = len(workflow_key.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidAction("workflow_key", "holds a lone surrogate: not UTF-8") from error
+    if not KEY_BYTES_MIN <= size <= KEY_BYTES_MAX:
+        detail = f"has {size} bytes; {KEY_BYTES_MIN} to {KEY_BYTES_MAX} are allowed"
+        raise InvalidAction("workflow_key", detail)
+    if "\0" in workflow_key:
+        raise InvalidAction("workflow_key", "holds a NUL character")
+    key_type, _, key_id = workflow_key.partition(":")
+    if not key_type or not key_id:
+        raise InvalidAction("workflow_key", f"{workflow_key!r} is not of the form type:id")
+    return workflow_key
+
+
+def check_name(what: str, name: object) -> str:
+    """Return `name` when it can name an action, an intent or a tag: 1 to 200 bytes, no NUL.
+
+    Raises:
+        InvalidAction: with `what` as its field.
+    """
+    if not isinstance(name, str):
+        raise InvalidAction(what, f"is a {type(name).__name__}, not text")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidAction(what, "holds a lone surrogate: not UTF-8") from error
+    if not 1 <= size <= NAME_BYTES_MAX:
+        raise InvalidAction(what, f"has {size} bytes; 1 to {NAME_BYTES_MAX} are allowed")
+    if "\0" in name:
+        raise InvalidAction(what, "holds a NUL character")
+    return name
+
+
+def key_type_of(workflow_key: str) -> str:
+    """Return the part of the key before its first colon."""
+    return workflow_key.partition(":")[0]

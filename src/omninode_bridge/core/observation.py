@@ -1,0 +1,122 @@
+"""Facts that the loops report: frozen records, one sentence each.
+
+Rule 1: loops report facts and nothing else; metrics, logs, progress and tests are their readers.
+Rule 2: times are durations in seconds, measured with a monotonic clock by who reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitted:
+    """A worker made a batch durable and answered its askers."""
+
+    partition: int
+    actions: int
+    keys: int
+    committed: int
+    gave_up: int
+    duplicates: int
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRefused:
+    """A commit wrote nothing; the worker folds again, or stops when it is no longer the owner."""
+
+    partition: int
+    not_owner: bool
+    moved: bool
+    stale_keys: int
+    known_actions: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnershipChanged:
+    """This process took a partition, lost it to another, or let it go."""
+
+    partition: int
+    change: Literal["taken", "lost", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionApplied:
+    """A materializer brought the projection of a partition up to `watermark`.
+
+    `lag_s` is the time from the commit of the oldest entry of the batch until now.
+    """
+
+    partition: int
+    entries: int
+    rows: int
+    watermark: int
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkRegressed:
+    """Somebody asked the watermark of a partition to go back; it was refused."""
+
+    partition: int
+    watermark: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntentsDispatched:
+    """The dispatcher carried follow-up actions over; `unhandled` intents stay in the log."""
+
+    partition: int
+    entries: int
+    submitted: int
+    unhandled: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomesForgotten:
+    """The cleaner removed `rows` outcomes whose time was over."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsDropped:
+    """The cleaner dropped whole segments of a transient topic behind all registered consumers."""
+
+    topic: str
+    partition: int
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStumbled:
+    """A loop met an error it goes on from; `attempt` counts them since its last success."""
+
+    loop: str
+    partition: int | None
+    attempt: int
+    error: Exception
+
+
+Observation = (
+    BatchCommitted
+    | CommitRefused
+    | OwnershipChanged
+    | ProjectionApplied
+    | WatermarkRegressed
+    | IntentsDispatched
+    | OutcomesForgotten
+    | SegmentsDropped
+    | LoopStumbled
+)
+
+Observe = Callable[[Observation], None]
+
+
+def ignore(_: Observation) -> None:
+    """Observe nothing."""

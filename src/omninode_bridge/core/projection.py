@@ -1,0 +1,60 @@
+"""The queryable copy of a state: what a projection is, and the one we use when none is declared.
+
+Rule 1: a projection is a pure function of key, state, action type and commit time. It runs once,
+        in the worker; its result travels in the log entry, so materializers never fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from omninode_bridge.core.message import key_type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    Project = Callable[[str, dict[str, Any], str, datetime], "Projection"]
+
+LABEL_BYTES_MAX: Final = 512
+"""Tags and namespaces are indexed: PostgreSQL bounds an index row, so we bound them (R13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """`tag` and `namespace` can be listed by; `indices` and `extras` are JSON objects or None."""
+
+    tag: str
+    namespace: str
+    indices: Mapping[str, Any] | None = None
+    extras: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the table could not hold.
+
+        Raises:
+            TypeError, ValueError: naming the field.
+        """
+        for what, label in (("tag", self.tag), ("namespace", self.namespace)):
+            if not isinstance(label, str):
+                message = f"a projection's {what} must be text, not {type(label).__name__}"
+                raise TypeError(message)
+            if len(label.encode()) > LABEL_BYTES_MAX or "\0" in label:
+                message = f"a projection's {what} is at most {LABEL_BYTES_MAX} bytes without NUL"
+                raise ValueError(message)
+        for what, mapping in (("indices", self.indices), ("extras", self.extras)):
+            if mapping is not None and not isinstance(mapping, Mapping):
+                message = f"a projection's {what} must be a mapping or None"
+                raise TypeError(message)
+
+
+def project_plainly(
+    workflow_key: str,
+    state: dict[str, Any],  # noqa: ARG001 - the signature every projection has
+    action_type: str,  # noqa: ARG001
+    committed_at: datetime,  # noqa: ARG001
+) -> Projection:
+    """Project a key whose type declares no projection: no tag, its type as the namespace."""
+    return Projection(tag="", namespace=key_type_of(workflow_key))

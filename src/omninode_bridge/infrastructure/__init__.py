@@ -1,0 +1,1 @@
+"""The world: PostgreSQL, the event buses, codecs and contracts."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, our own server, migrations, named statements."""

@@ -1,0 +1,27 @@
+-- name: find
+-- $1 key TEXT, $2 action id UUID. Presence decides, not expiry (R3).
+SELECT TRUE FROM action_dedup_log WHERE workflow_key = $1 AND action_id = $2;
+
+-- name: remember
+-- $1 key, $2 action id, $3 result hash, $4 lifetime INTERVAL. The caller's transaction holds the
+-- partition's row, as a commit does: so an id cannot get two outcomes. One row, or none if known.
+INSERT INTO action_dedup_log
+    (workflow_key, action_id, request_hash, result_hash, version, outcome, expires_at)
+VALUES ($1, $2, $3, $3, NULL, '{"event": "ActionProcessed"}', now() + $4)
+ON CONFLICT (workflow_key, action_id) DO NOTHING
+RETURNING TRUE;
+
+-- name: cleanup_expired
+-- $1 limit. A bounded batch by the index on expires_at; rows that others hold are left for later.
+WITH expired AS (
+    SELECT workflow_key, action_id FROM action_dedup_log
+    WHERE expires_at < now()
+    ORDER BY expires_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM action_dedup_log d USING expired e
+WHERE d.workflow_key = e.workflow_key AND d.action_id = e.action_id;
+
+-- name: count_expired
+-- Rows past their time that still wait to be removed.
+SELECT count(*) FROM action_dedup_log WHERE expires_at < now();

@@ -1,0 +1,328 @@
+"""The truth: states and their history on PostgreSQL, changed by one function only.
+
+Rule 1: there is one commit path. The worker, the store effect's door and the direct path all come
+        through `commit`, and all serialise on the partition's row (proof: migration 009).
+Rule 2: a refusal is a value and has written nothing; a lost connection is *unknown*, and is
+        resolved by `locked(...).recall(...)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID, uuid4
+
+import orjson
+
+from omninode_bridge.core.commit import Accepted, Commit, Refusal, outcomes_of
+from omninode_bridge.core.message import (
+    STATE_REPLACED,
+    ReducerGaveUp,
+    SealedAction,
+    StateCommitted,
+    StateConflict,
+    check_workflow_key,
+    content_hash,
+    key_type_of,
+)
+from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, KeyType, Snapshot, fold, seal_reply
+from omninode_bridge.infrastructure import wire
+from omninode_bridge.infrastructure.entities import ModelWorkflowState
+from omninode_bridge.infrastructure.postgres.statements import Statements
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    import asyncpg
+
+    from omninode_bridge.core.commit import ActionName, Remembered
+    from omninode_bridge.core.message import Provenance
+    from omninode_bridge.core.reducer import Codec, SealedIntent
+    from omninode_bridge.infrastructure.postgres.database import Database
+
+SQL: Final = Statements("omninode_bridge.services", "canonical_store.sql")
+
+LEASE: Final = timedelta(seconds=5)
+SEGMENT_ENTRIES: Final = 200_000
+
+
+class CanonicalStoreService:
+    """Reads and commits states. Implements the port `CanonicalStore`.
+
+    `key_types` and `partitions` are needed by `try_commit` alone, which folds by itself.
+    Each commit that shows an owner's token lengthens its lease to `lease` from now.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        codec: Codec,
+        *,
+        partitions: int,
+        key_types: Mapping[str, KeyType] | None = None,
+        lease: timedelta = LEASE,
+        segment_entries: int = SEGMENT_ENTRIES,
+    ) -> None:
+        """`segment_entries` is how many intents a segment of their log holds."""
+        self._database = database
+        self._codec = codec
+        self._partitions = partitions
+        self._key_types = key_types or {}
+        self._lease = lease
+        self._segment_entries = segment_entries
+
+    async def get_state(self, workflow_key: str) -> ModelWorkflowState | None:
+        """Return the canonical row of `workflow_key`, or None for a key never seen."""
+        row = await self._database.fetchrow(SQL["read_row"], workflow_key)
+        if row is None:
+            return None
+        return ModelWorkflowState(
+            workflow_key=row["workflow_key"],
+            version=row["version"],
+            state=orjson.loads(row["state"]),
+            updated_at=row["updated_at"],
+            schema_version=row["schema_version"],
+            provenance=orjson.loads(row["provenance"]),
+        )
+
+    async def read(self, keys: Iterable[str]) -> dict[str, Snapshot]:
+        """Return the snapshots of `keys`; keys never seen are absent."""
+        async with self._database.connection() as connection:
+            return await _Locked(self, connection).read(keys)
+
+    async def commit(self, commit: Commit) -> Accepted | Refusal:
+        """Make the batch durable in one round trip (R2), or say why nothing was written.
+
+        Raises:
+            DatabaseUnavailable: the connection was lost: committed or not is unknown.
+            ValueRefused: the database refused a value; nothing was written.
+        """
+        async with self._database.connection() as connection:
+            result = await _Locked(self, connection).try_it(commit)
+            if isinstance(result, Refusal) and result.known:
+                names = list(result.known)
+                known = await _Locked(self, connection).recall_in(commit.partition, names)
+                return replace(result, known=known)
+            return result
+
+    @asynccontextmanager
+    async def locked(self, partition: int) -> AsyncIterator[_Locked]:
+        """Hold the partition's row in one transaction, which ends with the context."""
+        async with self._database.transaction() as connection:
+            await connection.fetchval(SQL["lock_partition"], partition)
+            yield _Locked(self, connection, partition)
+
+    async def try_commit(
+        self,
+        workflow_key: str,
+        expected_version: int,
+        state_prime: Mapping[str, Any],
+        provenance: Provenance | None = None,
+    ) -> StateCommitted | StateConflict:
+        """Replace the state of one key if it is still at `expected_version` (0: never seen).
+
+        Commits a `StateReplaced` action through the same path as everything else. `provenance`
+        gives the action its id, time, epoch, lease and correlation; without it they are made.
+
+        Raises:
+            ValueError: `state_prime` is not JSON, or its projection fails.
+            InvalidAction: `workflow_key` is malformed, or its type has no reducer.
+        """
+        check_workflow_key(workflow_key)
+        partition = partition_of(workflow_key, self._partitions)
+        action = SealedAction(
+            action_id=provenance.action_id if provenance else uuid4(),
+            workflow_key=workflow_key,
+            type=STATE_REPLACED,
+            payload=self._codec.encode(dict(state_prime)),
+            occurred_at=provenance.timestamp if provenance else datetime.now(UTC),
+            epoch=provenance.epoch if provenance else None,
+            lease_id=provenance.lease_id if provenance else None,
+            correlation_id=provenance.correlation_id if provenance else None,
+            expected_version=expected_version,
+        )
+        async with self.locked(partition) as locked:
+            name = (workflow_key, action.action_id)
+            known = await locked.recall([name])
+            if name in known and isinstance(known[name].outcome, StateCommitted):
+                return known[name].outcome
+            snapshot = (await locked.read([workflow_key])).get(workflow_key, NEVER_SEEN)
+            if snapshot.version != expected_version:
+                return StateConflict(
+                    workflow_key, expected_version, snapshot.version, action.action_id
+                )
+            key_type = self._key_types.get(key_type_of(workflow_key))
+            effect_id = provenance.effect_id if provenance else uuid4()
+            committed_at = datetime.now(UTC)
+            _, steps = fold(snapshot, [action], key_type, self._codec, committed_at)
+            step = steps[0]
+            if not isinstance(step, Absorbed):
+                message = f"{workflow_key}: the state cannot be committed: {step.detail}"
+                raise ValueError(message)  # noqa: TRY004 - the caller's value, not its type
+            reads = {workflow_key: snapshot.version}
+            commit = Commit(partition, None, reads, steps, committed_at, effect_id)
+            accepted = await locked.commit(commit)
+            assert isinstance(accepted, Accepted), accepted  # noqa: S101 - we hold the lock
+            outcome = outcomes_of(commit, accepted)[0]
+            assert not isinstance(outcome, ReducerGaveUp)  # noqa: S101 - it was absorbed
+            return outcome
+
+    def arguments(self, commit: Commit) -> tuple[object, ...]:
+        """Return the arguments of the commit function: columns, in the order of migration 009."""
+        states: dict[str, Absorbed] = {}
+        entries: list[tuple[object, ...]] = []
+        gave_ups: list[tuple[object, ...]] = []
+        intents: list[tuple[object, ...]] = []
+        for step in commit.steps:
+            action = step.action
+            key, action_id = action.workflow_key, action.action_id
+            request_hash = content_hash(action.type, action.payload)
+            if isinstance(step, Absorbed):
+                states[key] = step
+                entries.append(
+                    (
+                        key,
+                        step.snapshot.version,
+                        action_id,
+                        request_hash,
+                        step.result_hash,
+                        action.remember_s,
+                        wire.committed_text(step, commit),
+                    )
+                )
+                for intent in step.intents:
+                    intents.append(_intent_row(intent, step))
+                if action.reply_to is not None:
+                    outcome = {"event": "StateCommitted", "version": step.snapshot.version}
+                    intents.append(self._reply_row(step, outcome))
+            else:
+                outcome = wire.gave_up_fields(step, commit.attempts)
+                text = orjson.dumps(outcome)
+                gave_ups.append(
+                    (
+                        key,
+                        step.version,
+                        action_id,
+                        request_hash,
+                        hashlib.sha256(text).hexdigest(),
+                        action.remember_s,
+                        text.decode(),
+                        wire.gave_up_text(step, commit),
+                    )
+                )
+                if action.reply_to is not None:
+                    intents.append(self._reply_row(step, outcome))
+        position = commit.position
+        return (
+            commit.partition,
+            commit.owner,
+            self._lease,
+            commit.committed_at,
+            self._segment_entries,
+            None if position is None else position.expected,
+            None if position is None else position.next,
+            list(commit.reads),
+            list(commit.reads.values()),
+            list(states),
+            [step.snapshot.version for step in states.values()],
+            [step.snapshot.state.decode() for step in states.values()],
+            [step.reducer_version or 1 for step in states.values()],
+            [wire.provenance_text(step, commit) for step in states.values()],
+            *_columns(entries, 7),
+            *_columns(gave_ups, 8),
+            *_columns(intents, 6),
+        )
+
+    def _reply_row(self, step: Any, outcome: dict[str, Any]) -> tuple[object, ...]:  # noqa: ANN401
+        action = step.action
+        fields = wire.reply_fields(action.workflow_key, action.action_id, outcome)
+        return _intent_row(seal_reply(action, fields, self._codec), step)
+
+    def snapshot_of(self, row: asyncpg.Record) -> Snapshot:
+        """Return the snapshot that a row of `read_snapshots` tells of."""
+        state = self._codec.encode(orjson.loads(row["state"]))
+        return Snapshot(row["version"], state, row["chain"], row["epoch"], row["lease_id"])
+
+
+class _Locked:
+    """The store on one connection; with `partition`, inside a transaction that holds its row."""
+
+    def __init__(
+        self,
+        store: CanonicalStoreService,
+        connection: asyncpg.Connection,
+        partition: int | None = None,
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self._partition = partition
+
+    async def read(self, keys: Iterable[str]) -> dict[str, Snapshot]:
+        rows = await self._connection.fetch(SQL["read_snapshots"], list(keys))
+        return {row["workflow_key"]: self._store.snapshot_of(row) for row in rows}
+
+    async def recall(self, names: Iterable[ActionName]) -> dict[ActionName, Remembered]:
+        assert self._partition is not None  # noqa: S101 - handed out by locked() only
+        return await self.recall_in(self._partition, names)
+
+    async def recall_in(
+        self, partition: int, names: Iterable[ActionName]
+    ) -> dict[ActionName, Remembered]:
+        asked = list(names)
+        keys, ids = [key for key, _ in asked], [action_id for _, action_id in asked]
+        rows = await self._connection.fetch(SQL["recall"], keys, ids, partition)
+        return {(row["workflow_key"], row["action_id"]): _remembered(row) for row in rows}
+
+    async def commit(self, commit: Commit) -> Accepted | Refusal:
+        result = await self.try_it(commit)
+        if isinstance(result, Refusal) and result.known:
+            return replace(result, known=await self.recall_in(commit.partition, result.known))
+        return result
+
+    async def try_it(self, commit: Commit) -> Accepted | Refusal:
+        arguments = self._store.arguments(commit)
+        row = await self._connection.fetchrow(SQL["commit"], *arguments)
+        if row["refusal"] is None:
+            return Accepted(
+                row["state_committed_first"], row["reducer_gave_up_first"], row["intent_first"]
+            )
+        reasons = orjson.loads(row["refusal"])
+        unnamed: Any = None  # the outcomes are read by the caller, with the names found here
+        return Refusal(
+            not_owner=reasons.get("not_owner", False),
+            moved=reasons.get("moved", False),
+            stale=reasons.get("stale", {}),
+            known={(key, UUID(action_id)): unnamed for key, action_id in reasons.get("known", ())},
+        )
+
+
+def _remembered(row: asyncpg.Record) -> Remembered:
+    entry = row["entry"]
+    return wire.read_remembered(
+        row["workflow_key"],
+        row["action_id"],
+        row["request_hash"],
+        row["version"],
+        orjson.loads(row["outcome"]),
+        None if entry is None else (orjson.loads(entry), row["committed_at"]),
+    )
+
+
+def _intent_row(intent: SealedIntent, step: Any) -> tuple[object, ...]:  # noqa: ANN401
+    action = step.action
+    return (
+        intent.intent_id,
+        intent.intent_type,
+        intent.target,
+        action.workflow_key,
+        action.action_id,
+        wire.intent_text(intent, step),
+    )
+
+
+def _columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * width

@@ -1,0 +1,175 @@
+"""Carries follow-up actions from the intents of one partition to the action logs of all (R10).
+
+Rule 1: only the dispatcher crosses partitions, and each of its transactions writes to one (R11).
+Rule 2: an intent nobody handles yet stays in the log and is counted; nothing is thrown away.
+
+Exactly once: each target partition keeps how far it has taken over from each source, in the
+transaction that appends, and skips what lies below. Die before it: the entries are dispatched again. Die after it: they are
+skipped. Two dispatchers at once: the second finds the position moved, and appends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
+from omninode_bridge.core.message import SUBMIT_ACTION, SealedAction
+from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled, ignore
+from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.retry import Backoff
+from omninode_bridge.ports import CutOff, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.reducer import Codec
+    from omninode_bridge.core.retry import Uniform
+    from omninode_bridge.ports import ActionLog, IntentLog, LoggedIntent
+
+BATCH_MAX: Final = 1_000
+POLL_S: Final = 1.0
+LAG_MAX: Final = 10_000
+"""A target for which there was nothing is told the position this often, or when all is quiet."""
+
+OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
+
+
+class Dispatcher:
+    """The dispatcher of one source partition. `run` it in a task.
+
+    `appended` is told each target partition whose action log has grown.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        partitions: int,
+        intents: IntentLog,
+        actions: ActionLog,
+        codec: Codec,
+        uniform: Uniform,
+        appended: Callable[[int], None] = lambda _: None,
+        observe: Observe = ignore,
+    ) -> None:
+        """Take what it needs of the world; nothing happens before `run`."""
+        self.partition = partition
+        self._partitions = partitions
+        self._intents = intents
+        self._actions = actions
+        self._codec = codec
+        self._uniform = uniform
+        self._appended = appended
+        self._observe = observe
+        self._stored: dict[int, int] = {}
+        self._next = 0
+        self._settle_now = False
+        self._stopping = False
+        self._hint = asyncio.Event()
+
+    def intents_grew(self) -> None:
+        """Look at the intents now rather than at the next poll."""
+        self._hint.set()
+
+    def settle(self) -> None:
+        """Store the position in every partition as soon as nothing is left, not at some quiet time."""
+        self._settle_now = True
+        self._hint.set()
+
+    def stop(self) -> None:
+        """End `run` once the intents that are there have been looked at."""
+        self._stopping = True
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Dispatch until stopped.
+
+        Raises:
+            BrokenPromise: intents were cut off that a partition had not taken over.
+        """
+        waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
+        attempt = 0
+        while True:
+            try:
+                if not self._stored:
+                    self._stored = dict(await self._intents.positions(self.partition))
+                    self._next = min(self._stored.values())
+                self._hint.clear()
+                if await self._step():
+                    attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
+                    continue
+                if self._settle_now or self._stopping:
+                    self._settle_now = False
+                    await self._catch_up()
+                if self._stopping:
+                    return
+                try:
+                    async with asyncio.timeout(POLL_S):
+                        await self._hint.wait()
+                except TimeoutError:
+                    await self._catch_up()
+            except DatabaseUnavailable as error:
+                attempt += 1
+                self._stored = {}  # positions may have moved: unknown
+                self._observe(LoopStumbled("dispatcher", self.partition, attempt, error))
+                await asyncio.sleep(next(waits_ms) / 1000)
+
+    async def _step(self) -> bool:
+        """Look at one page; return whether there was anything in it.
+
+        We read from the lowest stored position after a start, and on from what we have read since.
+        """
+        page = await self._intents.read(self.partition, self._next, BATCH_MAX)
+        if isinstance(page, CutOff):
+            message = (
+                f"the intents of partition {self.partition} begin at {page.low},"
+                f" but some partition has only taken over those before {self._next}"
+            )
+            raise BrokenPromise(message)
+        if not page:
+            return False
+        following = page[-1].offset + 1
+        submitted = await self._take_over(page, following)
+        self._next = following
+        if following - min(self._stored.values()) > LAG_MAX:
+            await self._catch_up()
+        unhandled = sum(entry.intent.intent_type != SUBMIT_ACTION for entry in page)
+        self._observe(IntentsDispatched(self.partition, len(page), submitted, unhandled))
+        return True
+
+    async def _take_over(self, page: Sequence[LoggedIntent], following: int) -> int:
+        follow_ups: dict[int, list[tuple[int, SealedAction]]] = {}
+        for entry in page:
+            if entry.intent.intent_type == SUBMIT_ACTION:
+                target = partition_of(entry.intent.target, self._partitions)
+                follow_ups.setdefault(target, []).append((entry.offset, self._action(entry)))
+        submitted = 0
+        for target, numbered in follow_ups.items():
+            source = Source(self.partition, following, [offset for offset, _ in numbered])
+            actions = [action for _, action in numbered]
+            submitted += await self._actions.append(target, actions, source)
+            self._stored[target] = following
+            self._appended(target)
+        return submitted
+
+    async def _catch_up(self) -> None:
+        """Tell the targets for which there was nothing how far we are: segments wait for them."""
+        for target, stored in self._stored.items():
+            if stored < self._next:
+                await self._actions.append(target, [], Source(self.partition, self._next, []))
+                self._stored[target] = self._next
+
+    def _action(self, entry: LoggedIntent) -> SealedAction:
+        body = self._codec.decode(entry.intent.payload)
+        return SealedAction(
+            action_id=entry.intent.intent_id,
+            workflow_key=body["key"],
+            type=body["type"],
+            payload=self._codec.encode(body["payload"]),
+            occurred_at=entry.committed_at,
+            correlation_id=entry.correlation_id or entry.action_id,
+            causation_id=entry.action_id,
+            depth=entry.depth + 1,
+        )

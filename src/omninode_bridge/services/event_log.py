@@ -1,0 +1,220 @@
+"""The event log on PostgreSQL: append to it, read it, hold positions in it, cut it off.
+
+Rule 1: offsets are dense and their order is commit order; there are no gaps to guess about (R6).
+Rule 2: history is kept; transient topics go away in whole segments, behind all consumers.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import orjson
+
+from omninode_bridge.infrastructure import wire
+from omninode_bridge.infrastructure.postgres.statements import Statements
+from omninode_bridge.core.reducer import SealedIntent
+from omninode_bridge.ports import CutOff, LoggedAction, LoggedIntent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omninode_bridge.core.message import SealedAction
+    from omninode_bridge.core.reducer import Codec
+    from omninode_bridge.infrastructure.postgres.database import Database
+    from omninode_bridge.ports import Source
+
+SQL: Final = Statements("omninode_bridge.services", "event_log.sql")
+
+SEGMENT_ENTRIES: Final = 200_000
+
+
+class ActionLogService:
+    """The `action` topic. Implements the port `ActionLog`."""
+
+    def __init__(
+        self, database: Database, codec: Codec, *, segment_entries: int = SEGMENT_ENTRIES
+    ) -> None:
+        """`segment_entries` is how many entries a segment holds."""
+        self._database = database
+        self._codec = codec
+        self._segment_entries = segment_entries
+
+    async def append(
+        self, partition: int, actions: Sequence[SealedAction], source: Source | None = None
+    ) -> int:
+        """Append in order, durably; return how many were new (all, when there is no source)."""
+        added: int = await self._database.fetchval(
+            SQL["append_actions"],
+            partition,
+            [action.workflow_key for action in actions],
+            [action.action_id for action in actions],
+            [wire.action_text(action) for action in actions],
+            self._segment_entries,
+            source and source.partition,
+            source and source.next,
+            source and list(source.offsets),
+        )
+        return added
+
+    async def read(
+        self, partition: int, position: int, limit: int
+    ) -> Sequence[LoggedAction] | CutOff:
+        """Return up to `limit` entries from `position` on, none when there are none yet."""
+        rows = await self._database.fetch(SQL["read_actions"], partition, position, limit)
+        if position < rows[0]["low"]:
+            return CutOff(rows[0]["low"])
+        return [
+            LoggedAction(row["offset"], wire.read_action(orjson.loads(row["body"]), self._codec))
+            for row in rows
+            if row["offset"] is not None
+        ]
+
+    async def position(self, partition: int) -> int:
+        """Return the partition worker's position."""
+        position: int = await self._database.fetchval(SQL["reducer_position"], partition)
+        return position
+
+
+class IntentLogService:
+    """The `intent` topic. Implements the port `IntentLog`."""
+
+    def __init__(self, database: Database, codec: Codec) -> None:
+        """Read through `database`; payloads come out as canonical bytes."""
+        self._database = database
+        self._codec = codec
+
+    async def read(
+        self, partition: int, position: int, limit: int
+    ) -> Sequence[LoggedIntent] | CutOff:
+        """Return up to `limit` entries from `position` on, none when there are none yet."""
+        rows = await self._database.fetch(SQL["read_intents"], partition, position, limit)
+        if position < rows[0]["low"]:
+            return CutOff(rows[0]["low"])
+        return [self._entry(row) for row in rows if row["offset"] is not None]
+
+    async def positions(self, partition: int) -> dict[int, int]:
+        """Return, for every target partition, the position it has stored for this source."""
+        rows = await self._database.fetch(SQL["dispatcher_positions"], partition)
+        return {row["home"]: row["next"] for row in rows}
+
+    def _entry(self, row: Any) -> LoggedIntent:  # noqa: ANN401 - asyncpg ships no types
+        body = orjson.loads(row["body"])
+        payload = self._codec.encode(body["payload"])
+        correlation_id = body.get("correlation_id")
+        return LoggedIntent(
+            row["offset"],
+            SealedIntent(row["intent_id"], row["intent_type"], row["target"], payload),
+            row["action_id"],
+            None if correlation_id is None else UUID(correlation_id),
+            body["depth"],
+            row["committed_at"],
+        )
+
+
+class EventLogService:
+    """What is neither a loop's log nor a commit: consumers, history, cutting off, being settled."""
+
+    def __init__(self, database: Database) -> None:
+        """Read and maintain the log through `database`."""
+        self._database = database
+
+    async def create_partitions(self, partitions: int) -> int:
+        """Make the partitions of a new database; return how many this one has."""
+        actual: int = await self._database.fetchval(SQL["create_partitions"], partitions)
+        return actual
+
+    async def register(self, consumer: str, topic: str, partition: int, home: int) -> None:
+        """Hold back the segments of a transient topic for `consumer`, from its low on.
+
+        `home` is the partition whose transactions move the position (R11).
+        """
+        await self._database.execute(SQL["register_consumer"], consumer, topic, partition, home)
+
+    async def retire(self, consumer: str, topic: str) -> None:
+        """No longer hold anything back for `consumer`."""
+        await self._database.execute(SQL["retire_consumer"], consumer, topic)
+
+    async def drop_segments(self, topic: str, partition: int) -> int:
+        """Drop the whole segments behind all registered consumers; return how many.
+
+        Raises:
+            DatabaseUnavailable: the lock was not to be had within 100 ms; try another time.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["set_lock_timeout"])
+            dropped: int = await connection.fetchval(SQL["drop_segments"], topic, partition)
+            return dropped
+
+    async def unsettled(self) -> dict[str, int]:
+        """Return how many entries wait, over all partitions: `actions`, `intents`, `projections`."""
+        rows = await self._database.fetch(SQL["unsettled"])
+        return {
+            what: sum(row[what] for row in rows) for what in ("actions", "intents", "projections")
+        }
+
+    async def history(self, workflow_key: str, after: int, limit: int) -> list[dict[str, Any]]:
+        """Return up to `limit` versions of a key above `after`, as `history` shows them."""
+        rows = await self._database.fetch(SQL["history"], workflow_key, after, limit)
+        return [history_line(row["version"], row["body"], row["committed_at"]) for row in rows]
+
+    async def explain(self, action_id: UUID) -> list[dict[str, Any]]:
+        """Return what became of an action id, one object for each key it was used on."""
+        committed = await self._database.fetch(SQL["explain_committed"], action_id)
+        gave_up = await self._database.fetch(SQL["explain_gave_up"], action_id)
+        found: list[dict[str, Any]] = []
+        for row in committed:
+            intents = await self._database.fetch(
+                SQL["explain_intents"], row["partition"], action_id
+            )
+            line = history_line(row["version"], row["body"], row["committed_at"])
+            found.append(
+                {
+                    "outcome": "StateCommitted",
+                    "workflow_key": row["workflow_key"],
+                    "partition": row["partition"],
+                    "commit_offset": row["offset"],
+                    **line,
+                    "intents": [_intent_line(intent) for intent in intents],
+                }
+            )
+        for row in gave_up:
+            body = orjson.loads(row["body"])
+            found.append(
+                {
+                    "outcome": "ReducerGaveUp",
+                    "workflow_key": row["workflow_key"],
+                    "partition": row["partition"],
+                    "offset": row["offset"],
+                    "version": row["version"],
+                    "reason": body["reason"],
+                    "detail": body["detail"],
+                    "attempts": body["attempts"],
+                    "action": body["action"],
+                    "given_up_at": row["given_up_at"],
+                    "intents": [],
+                }
+            )
+        return found
+
+
+def history_line(version: int, body: str, committed_at: datetime) -> dict[str, Any]:
+    """Return an entry of `state-committed` as `history` shows it."""
+    entry = orjson.loads(body)
+    return {
+        "version": version,
+        "action": entry["action"],
+        "result_hash": entry["result_hash"],
+        "chain": entry["chain"],
+        "committed_at": committed_at,
+    }
+
+
+def _intent_line(row: Any) -> dict[str, Any]:  # noqa: ANN401 - asyncpg ships no types
+    return {
+        "intent_id": row["intent_id"],
+        "intent_type": row["intent_type"],
+        "target": row["target"],
+        "payload": orjson.loads(row["body"])["payload"],
+    }

@@ -1,0 +1,107 @@
+-- name: append_actions
+-- $1 partition, $2 keys TEXT[], $3 ids UUID[], $4 bodies TEXT[], $5 entries a segment,
+-- $6 source partition or NULL, $7 next position of the source, $8 source offsets BIGINT[].
+-- How many were new; the argument is with the function (migration 009).
+SELECT event_log_append_actions($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: read_actions
+-- $1 partition, $2 position, $3 limit. One row for the bounds of the log, then its entries: read in
+-- one statement, hence from one snapshot, so that "cut off" and "empty" cannot be mixed up (R6).
+SELECT h.action_low AS low, h.action_head AS head, e."offset", e.body::TEXT AS body
+FROM event_log_action_heads h
+LEFT JOIN LATERAL (
+    SELECT a."offset", a.body FROM event_log_action a
+    WHERE a.partition = $1 AND a."offset" >= $2
+    ORDER BY a."offset" LIMIT $3
+) e ON TRUE
+WHERE h.partition = $1
+ORDER BY e."offset";
+
+-- name: read_intents
+-- $1 partition, $2 position, $3 limit. As read_actions.
+SELECT h.intent_low AS low, h.intent_head AS head, e.*
+FROM event_log_partitions h
+LEFT JOIN LATERAL (
+    SELECT i."offset", i.intent_id, i.intent_type, i.target, i.action_id, i.committed_at,
+           i.body::TEXT AS body
+    FROM event_log_intent i
+    WHERE i.partition = $1 AND i."offset" >= $2
+    ORDER BY i."offset" LIMIT $3
+) e ON TRUE
+WHERE h.partition = $1
+ORDER BY e."offset";
+
+-- name: reducer_position
+-- $1 partition. The worker's position in its action log.
+SELECT next FROM event_log_positions
+WHERE topic = 'action' AND partition = $1 AND consumer = 'reducer' AND home = $1;
+
+-- name: dispatcher_positions
+-- $1 source partition. What each target partition has taken over from it.
+SELECT home, next FROM event_log_positions
+WHERE topic = 'intent' AND partition = $1 AND consumer = 'dispatcher'
+ORDER BY home;
+
+-- name: unsettled
+-- No parameters. One row a partition: how far its consumers are behind, of what is committed now.
+SELECT p.partition,
+       a.action_head - (SELECT next FROM event_log_positions r
+                        WHERE r.topic = 'action' AND r.partition = p.partition
+                          AND r.consumer = 'reducer' AND r.home = p.partition) AS actions,
+       p.intent_head - (SELECT min(d.next) FROM event_log_positions d
+                        WHERE d.topic = 'intent' AND d.partition = p.partition
+                          AND d.consumer = 'dispatcher') AS intents,
+       p.state_committed_head - coalesce((SELECT w."offset" FROM projection_watermarks w
+                        WHERE w.partition_id = 'state-committed/' || p.partition), 1) AS projections
+FROM event_log_partitions p
+JOIN event_log_action_heads a ON a.partition = p.partition
+ORDER BY p.partition;
+
+-- name: register_consumer
+-- $1 consumer, $2 topic, $3 partition, $4 home. From the log's low on; keeps a known position.
+INSERT INTO event_log_positions (consumer, topic, partition, home, next)
+SELECT $1, $2, $3, $4, CASE $2 WHEN 'action' THEN a.action_low ELSE p.intent_low END
+FROM event_log_partitions p JOIN event_log_action_heads a USING (partition)
+WHERE p.partition = $3
+ON CONFLICT (topic, partition, consumer, home) DO NOTHING;
+
+-- name: retire_consumer
+-- $1 consumer, $2 topic. Its positions no longer hold segments back.
+DELETE FROM event_log_positions WHERE consumer = $1 AND topic = $2;
+
+-- name: history
+-- $1 key, $2 after version, $3 limit.
+SELECT version, body::TEXT AS body, committed_at
+FROM event_log_state_committed
+WHERE workflow_key = $1 AND version > $2
+ORDER BY version LIMIT $3;
+
+-- name: explain_committed
+-- $1 action id. At most one entry a key.
+SELECT partition, "offset", workflow_key, version, committed_at, body::TEXT AS body
+FROM event_log_state_committed
+WHERE action_id = $1 ORDER BY workflow_key;
+
+-- name: explain_gave_up
+-- $1 action id.
+SELECT partition, "offset", workflow_key, version, given_up_at, body::TEXT AS body
+FROM event_log_reducer_gave_up
+WHERE action_id = $1 ORDER BY workflow_key;
+
+-- name: explain_intents
+-- $1 partition, $2 action id. Those that have not been cut off; only `explain` reads them so.
+SELECT "offset", intent_id, intent_type, target, body::TEXT AS body
+FROM event_log_intent
+WHERE partition = $1 AND action_id = $2 ORDER BY "offset";
+
+-- name: set_lock_timeout
+-- For the transaction: dropping a segment rather fails than makes commits wait.
+SET LOCAL lock_timeout = '100ms';
+
+-- name: drop_segments
+-- $1 topic, $2 partition. How many were dropped; the argument is with the function.
+SELECT event_log_drop_segments($1, $2);
+
+-- name: create_partitions
+-- $1 how many, for a new database. How many it has.
+SELECT event_log_create_partitions($1);

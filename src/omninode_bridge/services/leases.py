@@ -1,0 +1,62 @@
+"""Who owns which partition: a lease on its row, by the database's clock, with a random token.
+
+Rule 1: the token decides, not the time. An owner whose lease has run out, but whom nobody has
+        followed, is still the owner; one who has been followed can make nothing durable (R12).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from omninode_bridge.infrastructure.postgres.statements import Statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+    from uuid import UUID
+
+    from omninode_bridge.infrastructure.postgres.database import Database
+
+SQL: Final = Statements("omninode_bridge.services", "leases.sql")
+
+
+class LeaseService:
+    """Leases in `event_log_partitions`. Implements the port `Leases`."""
+
+    def __init__(self, database: Database, partitions: int) -> None:
+        """`partitions` is how many this database has."""
+        self._database = database
+        self._all = range(partitions)
+
+    async def acquire(
+        self, owner: UUID, name: str, lease: timedelta, partitions: Iterable[int]
+    ) -> list[int]:
+        """Take those of `partitions` that are free or expired, or already ours; return them."""
+        taken = [
+            await self._database.fetchval(SQL["acquire"], owner, name, lease, partition)
+            for partition in partitions
+        ]
+        return [partition for partition in taken if partition is not None]
+
+    async def renew(self, owner: UUID, lease: timedelta) -> list[int]:
+        """Lengthen the leases of `owner`; return the partitions it still owns."""
+        renewed = [
+            await self._database.fetchval(SQL["renew"], owner, lease, partition)
+            for partition in self._all
+        ]
+        return [partition for partition in renewed if partition is not None]
+
+    async def release(self, owner: UUID) -> None:
+        """Let all partitions of `owner` go."""
+        for partition in self._all:
+            await self._database.execute(SQL["release"], owner, partition)
+
+    async def break_all(self) -> None:
+        """Free every partition: only for one who knows that no other process lives here."""
+        for partition in self._all:
+            await self._database.execute(SQL["break"], partition)
+
+    async def holders(self) -> list[tuple[int, str | None, bool]]:
+        """Return for each partition its number, its owner's name, and whether the lease is over."""
+        rows = await self._database.fetch(SQL["holders"])
+        return [(row["partition"], row["owner_name"], bool(row["expired"])) for row in rows]

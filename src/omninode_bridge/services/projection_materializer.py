@@ -1,0 +1,159 @@
+"""Keeps the projection of one partition up with its history.
+
+Rule 1: rows and watermark become durable in one transaction; the watermark never goes back (R7).
+Rule 2: it never folds and never reads the canonical store: projections travel in the log.
+
+Entries come from memory right after their commit as long as they join what is projected; when they
+do not (start, overflow, an outage, another materializer), they are read from the log.
+
+What if the process dies before the write: the entries are in the log, behind the watermark. After
+it: the watermark says so. What if an entry comes twice, or two materializers run: the watermark is
+compared before it is set, and each row has a version guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
+from omninode_bridge.core.observation import (
+    LoopStumbled,
+    ProjectionApplied,
+    WatermarkRegressed,
+    ignore,
+)
+from omninode_bridge.core.reducer import Absorbed
+from omninode_bridge.core.retry import Backoff
+from omninode_bridge.ports import LoggedProjection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from omninode_bridge.core.commit import Accepted, Commit
+    from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.retry import Uniform
+    from omninode_bridge.ports import Clock, ProjectionLog
+
+BATCH_MAX: Final = 2_000
+BACKLOG_MAX: Final = 10_000
+POLL_S: Final = 1.0
+OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
+
+
+class ProjectionMaterializer:
+    """The materializer of one partition. `run` it in a task.
+
+    `advanced` is told which keys have reached which versions in the projection.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        log: ProjectionLog,
+        clock: Clock,
+        uniform: Uniform,
+        advanced: Callable[[Iterable[tuple[str, int]]], None] = lambda _: None,
+        observe: Observe = ignore,
+    ) -> None:
+        """Take what it needs of the world; nothing happens before `run`."""
+        self.partition = partition
+        self._log = log
+        self._clock = clock
+        self._uniform = uniform
+        self._advanced = advanced
+        self._observe = observe
+        self._backlog: deque[LoggedProjection] = deque()
+        self._watermark = 1
+        self._stopping = False
+        self._hint = asyncio.Event()
+
+    def on_state_committed(self, commit: Commit, accepted: Accepted) -> None:
+        """Take the entries of a commit from memory; too many at once are read back instead."""
+        self._hint.set()
+        if len(self._backlog) + len(commit.steps) > BACKLOG_MAX:
+            self._backlog.clear()
+            return
+        absorbed = [step for step in commit.steps if isinstance(step, Absorbed)]
+        for offset, step in enumerate(absorbed, start=accepted.state_committed_first):
+            action = step.action
+            self._backlog.append(
+                LoggedProjection(
+                    offset,
+                    action.workflow_key,
+                    step.snapshot.version,
+                    action.type,
+                    commit.committed_at,
+                    step.projection,
+                )
+            )
+
+    def stop(self) -> None:
+        """End `run` once everything that was handed over is projected."""
+        self._stopping = True
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Project until stopped.
+
+        Raises:
+            BrokenPromise: somebody asked the watermark to go back.
+        """
+        waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
+        attempt = 0
+        self._watermark = 0  # not known yet
+        while True:
+            try:
+                if self._watermark == 0:
+                    self._watermark = await self._log.watermark(self.partition)
+                self._hint.clear()
+                batch = await self._next()
+                if batch:
+                    await self._apply(batch)
+                    attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
+                elif self._stopping:
+                    return
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_S):
+                            await self._hint.wait()
+            except DatabaseUnavailable as error:
+                attempt += 1
+                self._watermark = 0  # it may have been set: unknown
+                self._observe(LoopStumbled("materializer", self.partition, attempt, error))
+                await asyncio.sleep(next(waits_ms) / 1000)
+
+    async def _next(self) -> Sequence[LoggedProjection]:
+        """Return entries that begin at the watermark: from memory when they join, else the log."""
+        backlog = self._backlog
+        while backlog and backlog[0].offset < self._watermark:
+            backlog.popleft()
+        if backlog and backlog[0].offset == self._watermark:
+            size = min(len(backlog), BATCH_MAX)
+            return [backlog.popleft() for _ in range(size)]
+        return await self._log.read(self.partition, self._watermark, BATCH_MAX)
+
+    async def _apply(self, batch: Sequence[LoggedProjection]) -> None:
+        following = batch[-1].offset + 1
+        expected = self._watermark
+        try:
+            self._watermark = await self._log.apply(self.partition, expected, following, batch)
+        except BrokenPromise:
+            self._observe(WatermarkRegressed(self.partition, expected, following))
+            raise
+        if self._watermark != following:
+            return  # another materializer was faster: go on from where it is
+        versions = {entry.workflow_key: entry.version for entry in batch}
+        self._advanced(versions.items())
+        lag_s = _seconds(batch[0].committed_at, self._clock())
+        self._observe(
+            ProjectionApplied(self.partition, len(batch), len(versions), following, lag_s)
+        )
+
+
+def _seconds(earlier: datetime, later: datetime) -> float:
+    return max(0.0, (later - earlier).total_seconds())

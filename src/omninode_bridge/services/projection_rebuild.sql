@@ -1,0 +1,78 @@
+-- name: drop_generation
+-- What an interrupted rebuild left.
+DROP TABLE IF EXISTS workflow_projection_next;
+
+-- name: make_generation
+-- The next generation, beside the one that is read.
+CREATE TABLE workflow_projection_next (LIKE workflow_projection INCLUDING ALL)
+    WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+
+-- name: heads
+-- Where the history of each partition ends now.
+SELECT partition, state_committed_head AS head FROM event_log_partitions ORDER BY partition;
+
+-- name: fill
+-- $1 partition, $2 from offset, $3 to offset (exclusive). The last entry of each key wins; the
+-- projection stands in the entry, so nothing is folded. Twice is as good as once.
+INSERT INTO workflow_projection_next AS w
+    (workflow_key, version, tag, last_action, namespace, updated_at, indices, extras)
+SELECT DISTINCT ON (workflow_key)
+       workflow_key, version, body -> 'projection' ->> 'tag', body -> 'action' ->> 'type',
+       body -> 'projection' ->> 'namespace', committed_at,
+       nullif((body -> 'projection' -> 'indices')::JSONB, 'null'),
+       nullif((body -> 'projection' -> 'extras')::JSONB, 'null')
+FROM event_log_state_committed
+WHERE partition = $1 AND "offset" >= $2 AND "offset" < $3
+ORDER BY workflow_key, version DESC
+ON CONFLICT (workflow_key) DO UPDATE
+SET version = excluded.version, tag = excluded.tag, last_action = excluded.last_action,
+    namespace = excluded.namespace, updated_at = excluded.updated_at,
+    indices = excluded.indices, extras = excluded.extras
+WHERE w.version < excluded.version;
+
+-- name: lock_watermarks
+-- First the watermarks, as the materializers do, then the table: so nobody waits in a circle.
+-- Materializers wait from here on.
+SELECT partition_id, "offset" FROM projection_watermarks
+WHERE partition_id LIKE 'state-committed/%' ORDER BY partition_id FOR UPDATE;
+
+-- name: lock_projection
+-- Readers wait from here on, for the few entries that are left and the renaming.
+LOCK TABLE workflow_projection IN ACCESS EXCLUSIVE MODE;
+
+-- name: set_lock_timeout
+-- For the transaction: a long reader must not make everyone else wait behind us.
+SET LOCAL lock_timeout = '2s';
+
+-- name: set_watermark
+-- $1 partition id, $2 offset. Never backwards: the caller has filled up to the further of the two.
+INSERT INTO projection_watermarks (partition_id, "offset", updated_at) VALUES ($1, $2, now())
+ON CONFLICT (partition_id) DO UPDATE SET "offset" = excluded."offset", updated_at = now();
+
+-- name: swap
+-- The next generation takes the place, the names of its indices included.
+DO $$
+DECLARE
+    index_name RECORD;
+BEGIN
+    DROP TABLE workflow_projection;
+    ALTER TABLE workflow_projection_next RENAME TO workflow_projection;
+    FOR index_name IN
+        SELECT indexname AS old,
+               CASE
+                   WHEN indexdef LIKE '%UNIQUE%' THEN 'workflow_projection_pkey'
+                   WHEN indexdef LIKE '%(namespace,%' THEN 'idx_projection_namespace'
+                   ELSE 'idx_projection_tag'
+               END AS new
+        FROM pg_indexes
+        WHERE tablename = 'workflow_projection' AND schemaname = current_schema()
+    LOOP
+        EXECUTE format('ALTER INDEX %I RENAME TO %I', index_name.old, index_name.new);
+    END LOOP;
+    COMMENT ON TABLE workflow_projection IS
+        'The queryable copy: at watermark W it is the projection of the fold up to W (R7).';
+END $$;
+
+-- name: count_rows
+-- How many keys the projection shows.
+SELECT count(*) FROM workflow_projection;

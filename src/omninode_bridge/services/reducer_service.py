@@ -1,0 +1,484 @@
+"""The partition worker: takes what is there, folds it, commits it in one round trip, answers.
+
+Two doors lead in: `submit` (same process; nothing needs to be durable before the commit answers) and
+the `action` log (everything else). While a commit is under way the next batch gathers: load makes
+batches, batches make throughput, and an idle system answers at once.
+
+Rule 1: no answer before the commit (R2, R4).
+Rule 2: whoever is no longer the owner stops at once and decides nothing more (R12).
+Rule 3: nothing live survives a fold: the cache holds canonical bytes, and is dropped whenever a
+        connection was lost.
+
+What if the process dies ...
+- before the commit is sent: nothing happened. An asker in this process died with it; what came by
+  the log is still there, behind the position.
+- after it was sent, before it is durable: as above; PostgreSQL rolls back.
+- after it is durable, before the answer: the asker asks again by its id and gets the first
+  outcome (R3); the position has moved with the commit, so the log's entries are not read again.
+What if the reply is lost: committed or not is unknown. The outcomes of the batch are read back under
+the partition's lock, which first waits for the old backend to end. What is not found is folded again.
+Should the old backend begin only after that, one of the two finds the other's ids, versions or
+position under the lock, and is refused whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from time import monotonic
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from omninode_bridge.core.commit import (
+    Accepted,
+    Commit,
+    Move,
+    Refusal,
+    id_reused,
+    outcomes_of,
+)
+from omninode_bridge.core.errors import BridgeClosed, BridgeError, DatabaseUnavailable, ValueRefused
+from omninode_bridge.core.message import content_hash, key_type_of
+from omninode_bridge.core.observation import (
+    BatchCommitted,
+    CommitRefused,
+    LoopStumbled,
+    OwnershipChanged,
+    ignore,
+)
+from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, Refused, fold
+from omninode_bridge.core.retry import Backoff
+from omninode_bridge.core.snapshots import SnapshotCache
+from omninode_bridge.ports import CutOff
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from omninode_bridge.core.commit import ActionName, Remembered
+    from omninode_bridge.core.message import Outcome, SealedAction
+    from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.reducer import Codec, KeyType, Snapshot, Step
+    from omninode_bridge.core.retry import Uniform
+    from omninode_bridge.ports import ActionLog, CanonicalStore, Clock, LockedPartition
+
+_T = TypeVar("_T")
+
+BATCH_MAX: Final = 500
+INBOX_MAX: Final = 10_000
+LOG_BUFFER_MAX: Final = 1_000
+POLL_S: Final = 0.2
+OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
+
+
+class Ask:
+    """An action on its way through the worker, and who waits for its outcome."""
+
+    __slots__ = ("action", "future", "offset", "refusal")
+
+    def __init__(
+        self,
+        action: SealedAction,
+        future: asyncio.Future[Outcome] | None = None,
+        offset: int | None = None,
+    ) -> None:
+        """`offset` is the action's place in the log, None when it came by `submit`."""
+        self.action = action
+        self.future = future
+        self.offset = offset
+        self.refusal: str | None = None
+
+    @property
+    def name(self) -> ActionName:
+        """What the outcome is remembered by."""
+        return (self.action.workflow_key, self.action.action_id)
+
+
+class OwnershipLost(BridgeError):
+    """The partition belongs to another process now, or its position has moved without us."""
+
+
+class ReducerService:
+    """The worker of one partition. `run` it in a task; `submit` to it from the same loop.
+
+    `committed` is told each commit right after it is durable. `answer` is told the outcome of each
+    action that came by the log. After `run` has ended, `leftovers` holds the asks it took on and
+    did not answer.
+    """
+
+    def __init__(  # noqa: PLR0913 - what the world must bring; all by name
+        self,
+        partition: int,
+        owner: UUID | None,
+        *,
+        store: CanonicalStore,
+        action_log: ActionLog,
+        key_types: Mapping[str, KeyType],
+        codec: Codec,
+        clock: Clock,
+        new_id: Callable[[], UUID],
+        uniform: Uniform,
+        committed: Callable[[Commit, Accepted], None] = lambda _commit, _accepted: None,
+        answer: Callable[[ActionName, Outcome], None] = lambda _name, _outcome: None,
+        observe: Observe = ignore,
+        max_attempts: int = 3,
+        backoff_base_ms: float = 10,
+        backoff_cap_ms: float = 250,
+        batch_max: int = BATCH_MAX,
+        inbox_max: int = INBOX_MAX,
+    ) -> None:
+        """Take what the worker needs of the world; nothing happens before `run`."""
+        self.partition = partition
+        self.owner = owner
+        self._store = store
+        self._action_log = action_log
+        self._key_types = key_types
+        self._codec = codec
+        self._clock = clock
+        self._new_id = new_id
+        self._uniform = uniform
+        self._committed = committed
+        self._answer = answer
+        self._observe = observe
+        self._backoff = Backoff(max_attempts, backoff_base_ms, backoff_cap_ms)
+        self._batch_max = batch_max
+        self._inbox_max = inbox_max
+        self._inbox: deque[Ask] = deque()
+        self._log_buffer: deque[Ask] = deque()
+        self._position = 1
+        self._cache = SnapshotCache()
+        self._in_hand: list[Ask] = []
+        self._duplicates = 0
+        self._stopping = False
+        self._lost = False
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._log_hint = asyncio.Event()
+        self._log_room = asyncio.Event()
+        self._log_room.set()
+
+    # -- the doors ---------------------------------------------------------------------------------
+
+    async def submit(self, action: SealedAction) -> asyncio.Future[Outcome]:
+        """Hand an action over; return the future of its outcome. Waits while the inbox is full.
+
+        Raises:
+            BridgeClosed: the worker takes no more work.
+        """
+        while len(self._inbox) >= self._inbox_max and not self._closed:
+            self._room.clear()
+            await self._room.wait()
+        if self._closed:
+            message = f"partition {self.partition} takes no more work here"
+            raise BridgeClosed(message)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._inbox.append(Ask(action, future))
+        self._arrived.set()
+        return future
+
+    async def handle_action(self, action: SealedAction) -> Outcome:
+        """Submit one action and return its outcome; `run` must be running."""
+        return await (await self.submit(action))
+
+    def log_grew(self) -> None:
+        """Look at the action log now rather than at the next poll."""
+        self._log_hint.set()
+
+    def stop(self) -> None:
+        """Take no more work; `run` ends when what was taken is answered."""
+        self._stopping = True
+        self._arrived.set()
+        self._room.set()
+        self._log_hint.set()
+
+    @property
+    def _closed(self) -> bool:
+        return self._stopping or self._lost
+
+    def leftovers(self) -> list[Ask]:
+        """Return the submitted asks that have no answer, in order: they may go another way."""
+        asks = [ask for ask in (*self._in_hand, *self._inbox) if ask.offset is None]
+        return [ask for ask in asks if ask.future is not None and not ask.future.done()]
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until stopped.
+
+        Raises:
+            OwnershipLost: at once, when another process has taken the partition.
+        """
+        self._position = await self._patiently(
+            partial(self._action_log.position, self.partition)
+        )
+        reader = asyncio.create_task(self._read_log(), name=f"action log {self.partition}")
+        reader.add_done_callback(lambda _: self._arrived.set())
+        try:
+            while asks := await self._gather(reader):
+                self._in_hand = asks
+                await self._settle(asks, _behind(asks))
+                self._in_hand = []
+        finally:
+            self._lost = True
+            self._room.set()
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _gather(self, reader: asyncio.Task[None]) -> list[Ask]:
+        """Wait for work and take up to a batch of it, half from each door when both have enough.
+
+        Nothing: the worker was stopped and has nothing left to do.
+        """
+        while not self._inbox and not self._log_buffer:
+            if reader.done():
+                reader.result()  # a reader that failed ends the worker
+            if self._stopping:
+                return []
+            self._arrived.clear()
+            await self._arrived.wait()
+        half = self._batch_max // 2
+        from_log = min(len(self._log_buffer), max(half, self._batch_max - len(self._inbox)))
+        asks = [self._log_buffer.popleft() for _ in range(from_log)]
+        from_inbox = min(len(self._inbox), self._batch_max - from_log)
+        asks.extend(self._inbox.popleft() for _ in range(from_inbox))
+        self._room.set()
+        self._log_room.set()
+        return asks
+
+    async def _read_log(self) -> None:
+        """Fill the buffer from the action log, woken by a hint, with polling as the safety net."""
+        following = self._position
+        while not self._stopping:
+            if len(self._log_buffer) >= LOG_BUFFER_MAX:
+                self._log_room.clear()
+                await self._log_room.wait()
+                continue
+            self._log_hint.clear()
+            read = partial(self._action_log.read, self.partition, following, self._batch_max)
+            page = await self._patiently(read)
+            if isinstance(page, CutOff):
+                message = f"partition {self.partition}: its log was cut off at {page.low}, behind"
+                raise OwnershipLost(f"{message} the position {following}")
+            if page:
+                following = page[-1].offset + 1
+                self._log_buffer.extend(Ask(entry.action, None, entry.offset) for entry in page)
+                self._arrived.set()
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await self._log_hint.wait()
+
+    # -- one batch ---------------------------------------------------------------------------------
+
+    async def _settle(self, asks: Sequence[Ask], following: int | None) -> None:
+        """Fold, commit and answer `asks`, each of them, however long the database is away.
+
+        `following` is the position to move to with the commit; None leaves it.
+        """
+        began = monotonic()
+        pending: dict[ActionName, list[Ask]] = {}
+        for ask in asks:  # two asks with one id are one action
+            pending.setdefault(ask.name, []).append(ask)
+        move = None if following is None else Move(self._position, following)
+        waits_ms = self._backoff.waits_ms(self._uniform)
+        attempt = 1
+        self._duplicates = 0
+        while pending or move is not None:
+            try:
+                commit, result = await self._attempt(pending, move, attempt)
+            except ValueRefused as error:
+                await self._split([a for a in asks if a.name in pending], move, error)
+                return
+            except DatabaseUnavailable as error:
+                self._observe(LoopStumbled("reducer", self.partition, attempt, error))
+                move = await self._read_back(pending, move)
+                continue
+            if isinstance(result, Accepted):
+                self._accept(commit, result, pending)
+                committed = sum(isinstance(step, Absorbed) for step in commit.steps)
+                gave_up = len(commit.steps) - committed
+                seconds = monotonic() - began
+                counts = (len(asks), len(commit.reads), committed, gave_up, self._duplicates)
+                self._observe(BatchCommitted(self.partition, *counts, attempt, seconds))
+                return
+            self._refused(result)
+            self._answer_known(pending, result.known)
+            for workflow_key in result.stale:
+                self._cache.drop(workflow_key)
+            if result.stale:
+                attempt += 1
+                await asyncio.sleep(next(waits_ms) / 1000)
+
+    async def _attempt(
+        self, pending: dict[ActionName, list[Ask]], move: Move | None, attempt: int
+    ) -> tuple[Commit, Accepted | Refusal]:
+        """Fold and commit; the last attempt holds the partition, so that contention cannot win."""
+        if attempt < self._backoff.attempts:
+            return await self._fold_and_commit(self._store, pending, move, attempt)
+        async with self._store.locked(self.partition) as locked:
+            known = await locked.recall(list(pending))
+            self._answer_known(pending, known)
+            self._cache.clear()
+            return await self._fold_and_commit(locked, pending, move, attempt)
+
+    async def _fold_and_commit(
+        self,
+        store: CanonicalStore | LockedPartition,
+        pending: Mapping[ActionName, list[Ask]],
+        move: Move | None,
+        attempt: int,
+    ) -> tuple[Commit, Accepted | Refusal]:
+        by_key: dict[str, list[Ask]] = {}
+        for (workflow_key, _), asks in pending.items():
+            by_key.setdefault(workflow_key, []).append(asks[0])
+        started_from = await self._snapshots(store, by_key)
+        committed_at = self._clock()
+        steps: list[Step] = []
+        led_to: dict[str, Snapshot] = {}
+        for workflow_key, firsts in by_key.items():
+            snapshot = started_from[workflow_key]
+            if firsts[0].refusal is not None:  # it is alone: see _split
+                refusal, action = firsts[0].refusal, firsts[0].action
+                steps.append(Refused(action, "invalid", refusal, snapshot.version, False))
+                continue
+            key_type = self._key_types.get(key_type_of(workflow_key))
+            actions = (ask.action for ask in firsts)
+            led_to[workflow_key], made = fold(
+                snapshot, actions, key_type, self._codec, committed_at
+            )
+            steps += made
+        reads = {workflow_key: snapshot.version for workflow_key, snapshot in started_from.items()}
+        effect_id = self._new_id()
+        commit = Commit(
+            self.partition, self.owner, reads, steps, committed_at, effect_id, move, attempt
+        )
+        result = await store.commit(commit)
+        if isinstance(result, Accepted):
+            for workflow_key, snapshot in led_to.items():
+                self._cache.put(workflow_key, snapshot)
+        return commit, result
+
+    async def _snapshots(
+        self, store: CanonicalStore | LockedPartition, keys: Iterable[str]
+    ) -> dict[str, Snapshot]:
+        found = {workflow_key: self._cache.get(workflow_key) for workflow_key in keys}
+        missing = [workflow_key for workflow_key, snapshot in found.items() if snapshot is None]
+        stored = await store.read(missing) if missing else {}
+        return {
+            workflow_key: snapshot or stored.get(workflow_key, NEVER_SEEN)
+            for workflow_key, snapshot in found.items()
+        }
+
+    def _accept(
+        self, commit: Commit, accepted: Accepted, pending: Mapping[ActionName, list[Ask]]
+    ) -> None:
+        """The commit is durable: remember where we are, tell, and answer every asker."""
+        if commit.position is not None:
+            self._position = commit.position.next
+        self._committed(commit, accepted)
+        for outcome in outcomes_of(commit, accepted):
+            first, *others = pending[outcome.workflow_key, outcome.action_id]
+            self._tell(first, outcome)
+            if others:
+                asked = content_hash(first.action.type, first.action.payload)
+                self._tell_again(others, outcome, asked)
+
+    def _refused(self, refusal: Refusal) -> None:
+        stale, known = len(refusal.stale), len(refusal.known)
+        self._observe(
+            CommitRefused(self.partition, refusal.not_owner, refusal.moved, stale, known)
+        )
+        if refusal.not_owner or refusal.moved:
+            self._observe(OwnershipChanged(self.partition, "lost"))
+            what = "is owned by another process" if refusal.not_owner else "has moved without us"
+            message = f"partition {self.partition} {what}"
+            raise OwnershipLost(message)
+
+    def _answer_known(
+        self, pending: dict[ActionName, list[Ask]], known: Mapping[ActionName, Remembered]
+    ) -> None:
+        """Answer with first outcomes, and take these actions out of `pending`."""
+        for name, remembered in known.items():
+            self._tell_again(pending.pop(name, ()), remembered.outcome, remembered.request_hash)
+
+    def _tell_again(self, asks: Iterable[Ask], outcome: Outcome, request_hash: str) -> None:
+        """Tell the first outcome to those who ask the same; another content is `id_reused`."""
+        for ask in asks:
+            same = content_hash(ask.action.type, ask.action.payload) == request_hash
+            again = replace(outcome, duplicate=True) if same else id_reused(ask.action, outcome)
+            self._duplicates += 1
+            self._tell(ask, again)
+
+    def _tell(self, ask: Ask, outcome: Outcome) -> None:
+        if ask.future is None:
+            self._answer(ask.name, outcome)
+        elif not ask.future.done():
+            ask.future.set_result(outcome)
+
+    async def _read_back(
+        self, pending: dict[ActionName, list[Ask]], move: Move | None
+    ) -> Move | None:
+        """After a lost connection: learn what became of the batch; return the move still to make.
+
+        The lock comes first: it waits for the old backend, which may still be running.
+        """
+        self._cache.clear()
+        names = list(pending)
+
+        async def recall() -> Mapping[ActionName, Remembered]:
+            async with self._store.locked(self.partition) as locked:
+                return await locked.recall(names)
+
+        self._answer_known(pending, await self._patiently(recall))
+        if move is None:
+            return None
+        position = await self._patiently(partial(self._action_log.position, self.partition))
+        if position == move.expected:
+            return move
+        if position != move.next:
+            self._refused(Refusal(moved=True))
+        # The commit did happen. What came by the log is done, remembered or not (R3: positions).
+        self._position = position
+        for name, asks in list(pending.items()):
+            pending[name] = [ask for ask in asks if ask.offset is None]
+            if not pending[name]:
+                del pending[name]
+        return None
+
+    async def _split(self, asks: list[Ask], move: Move | None, error: ValueRefused) -> None:
+        """The database refuses a value: halve the batch until the culprit is alone; give it up."""
+        names = list(dict.fromkeys(ask.name for ask in asks))
+        if len(names) == 1:
+            if asks[0].refusal is not None:
+                raise error  # not even the give-up can be stored: that is not the action's fault
+            for ask in asks:
+                ask.refusal = str(error)
+            await self._settle(asks, None if move is None else move.next)
+            return
+        first = set(names[: len(names) // 2])
+        # Only the last part moves the position: should we die before it, the log's entries are read
+        # again, and those of the first parts are found by their ids.
+        await self._settle([ask for ask in asks if ask.name in first], None)
+        following = None if move is None else move.next
+        await self._settle([ask for ask in asks if ask.name not in first], following)
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Call until the database answers."""
+        waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
+        for attempt in count(1):
+            try:
+                return await call()
+            except DatabaseUnavailable as error:
+                self._observe(LoopStumbled("reducer", self.partition, attempt, error))
+                await asyncio.sleep(next(waits_ms) / 1000)
+        raise AssertionError  # pragma: no cover - count() does not end
+
+
+def _behind(asks: Iterable[Ask]) -> int | None:
+    """Return the position behind the last of `asks` that came by the log."""
+    offsets = [ask.offset for ask in asks if ask.offset is not None]
+    return offsets[-1] + 1 if offsets else None
