@@ -32,6 +32,7 @@ from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, KeyType, Snapshot, fold, seal_reply
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.entities import ModelWorkflowState
+from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
@@ -245,7 +246,14 @@ class CanonicalStoreService:
     def snapshot_of(self, row: asyncpg.Record) -> Snapshot:
         """Return the snapshot that a row of `read_snapshots` tells of."""
         state = self._codec.encode(orjson.loads(row["state"]))
-        return Snapshot(row["version"], state, row["chain"], row["epoch"], row["lease_id"])
+        lease_id = row["lease_id"]
+        return Snapshot(
+            row["version"],
+            state,
+            row["chain"],
+            row["epoch"],
+            None if lease_id is None else plain_uuid(lease_id),
+        )
 
 
 class _Locked:
@@ -275,7 +283,7 @@ class _Locked:
         asked = list(names)
         keys, ids = [key for key, _ in asked], [action_id for _, action_id in asked]
         rows = await self._connection.fetch(SQL["recall"], keys, ids, partition)
-        return {(row["workflow_key"], row["action_id"]): _remembered(row) for row in rows}
+        return {(row["workflow_key"], plain_uuid(row["action_id"])): _remembered(row) for row in rows}
 
     async def commit(self, commit: Commit) -> Accepted | Refusal:
         result = await self.try_it(commit)
@@ -304,7 +312,7 @@ def _remembered(row: asyncpg.Record) -> Remembered:
     entry = row["entry"]
     return wire.read_remembered(
         row["workflow_key"],
-        row["action_id"],
+        plain_uuid(row["action_id"]),
         row["request_hash"],
         row["version"],
         orjson.loads(row["outcome"]),

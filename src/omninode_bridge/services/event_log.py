@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 
 from omninode_bridge.infrastructure import wire
+from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.statements import Statements
 from omninode_bridge.core.reducer import SealedIntent
 from omninode_bridge.ports import CutOff, LoggedAction, LoggedIntent
@@ -105,8 +106,10 @@ class IntentLogService:
         correlation_id = body.get("correlation_id")
         return LoggedIntent(
             row["offset"],
-            SealedIntent(row["intent_id"], row["intent_type"], row["target"], payload),
-            row["action_id"],
+            SealedIntent(
+                plain_uuid(row["intent_id"]), row["intent_type"], row["target"], payload
+            ),
+            plain_uuid(row["action_id"]),
             None if correlation_id is None else UUID(correlation_id),
             body["depth"],
             row["committed_at"],
@@ -213,7 +216,7 @@ def history_line(version: int, body: str, committed_at: datetime) -> dict[str, A
 
 def _intent_line(row: Any) -> dict[str, Any]:  # noqa: ANN401 - asyncpg ships no types
     return {
-        "intent_id": row["intent_id"],
+        "intent_id": plain_uuid(row["intent_id"]),
         "intent_type": row["intent_type"],
         "target": row["target"],
         "payload": orjson.loads(row["body"])["payload"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
+from uuid import UUID
 
 import asyncpg
 
@@ -37,6 +38,11 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no 
     def get_reset_query(self) -> str:
         """Return nothing to run: see rule 1. A query here would cost each call a round trip."""
         return ""
+
+
+def plain_uuid(value: UUID) -> UUID:
+    """Return the standard library's UUID for the driver's own kind, which no encoder knows."""
+    return UUID(bytes=value.bytes)
 
 
 @contextmanager
