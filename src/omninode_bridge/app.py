@@ -190,7 +190,7 @@ class Bridge:
 
     @classmethod
     @asynccontextmanager
-    async def open(  # noqa: PLR0913 - all by name, all with defaults
+    async def open(
         cls,
         app: App,
         *,
@@ -288,7 +288,7 @@ class Bridge:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    async def submit(  # noqa: PLR0913 - all but three by name
+    async def submit(
         self,
         key: str,
         type: str,  # noqa: A002 - the design's word
@@ -499,7 +499,7 @@ class Bridge:
             reply_to=handed.reply_to,
         )
 
-    def _seal(  # noqa: PLR0913 - the fields of an action
+    def _seal(
         self,
         key: str,
         type: str,  # noqa: A002 - the design's word

@@ -12,7 +12,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from omninode_bridge.core.commit import id_reused
 from omninode_bridge.core.errors import BridgeClosed, BrokenPromise, DatabaseUnavailable
@@ -52,7 +52,7 @@ OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the loops of all partitions share: the ports, and the dice, clock and ids of the process."""
+    """What the loops of all partitions share: the ports, and the process's dice, clock and ids."""
 
     partitions: int
     name: str
@@ -135,7 +135,7 @@ class PartitionHost:
         self._closing = asyncio.Event()
         self.failures: list[Exception] = []
 
-    async def __aenter__(self) -> PartitionHost:
+    async def __aenter__(self) -> Self:
         """Begin to own partitions; returns when all that are free are served."""
         started = [asyncio.Event() for _ in range(self._world.partitions)]
         self._tasks = [
@@ -146,13 +146,13 @@ class PartitionHost:
         await asyncio.gather(*(event.wait() for event in started))
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         """Answer what was taken, stop the loops, let the partitions go."""
         self._closing.set()
         for worker in self._workers.values():
             worker.stop()
         enqueuers = list(self._enqueuers.values())
-        _, hanging = await asyncio.wait([*self._tasks, *enqueuers], timeout=STOP_WAIT_S)
+        _ended, hanging = await asyncio.wait([*self._tasks, *enqueuers], timeout=STOP_WAIT_S)
         if self._watcher is not None:
             hanging.add(self._watcher)
         for task in hanging:
@@ -293,9 +293,7 @@ class PartitionHost:
                 await self._through_the_log(partition, leftovers)
             await asyncio.gather(*others)
 
-    async def _keep(
-        self, loop: str, partition: int, run: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _keep(self, loop: str, partition: int, run: Callable[[], Awaitable[None]]) -> None:
         """Run a loop; start it again after an error, but not after a broken promise."""
         waits_ms = OUTAGE_BACKOFF.waits_ms(self._world.uniform)
         attempt = 0

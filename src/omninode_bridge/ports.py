@@ -145,9 +145,7 @@ class IntentLog(Protocol):
 class ProjectionLog(Protocol):
     """The `state-committed` topic as a materializer reads it, and the projection it maintains."""
 
-    async def read(
-        self, partition: int, position: int, limit: int
-    ) -> Sequence[LoggedProjection]:
+    async def read(self, partition: int, position: int, limit: int) -> Sequence[LoggedProjection]:
         """Return up to `limit` entries from `position` on, none when there are none yet.
 
         History is never cut off.

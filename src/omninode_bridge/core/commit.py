@@ -25,7 +25,7 @@ ActionName = tuple[str, "UUID"]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A position that moves with the commit: from `expected` to `next`, both next-to-read offsets."""
+    """A position that moves with the commit, from `expected` to `next`."""
 
     expected: int
     next: int
@@ -73,7 +73,7 @@ class Remembered:
 class Refusal:
     """Nothing was written, for all of these reasons together.
 
-    `not_owner`: another process holds the partition. `moved`: its position is another than expected.
+    `not_owner`: another process holds the partition. `moved`: its position is not as expected.
     `stale`: keys whose stored version is another than the one read, with the stored one.
     `known`: actions whose outcome is remembered already.
     """

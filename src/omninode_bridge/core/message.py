@@ -46,7 +46,7 @@ GiveUpReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A request to change one key, as a reducer sees it. `payload` is a JSON object, all its own."""
+    """A request to change one key, as a reducer sees it. `payload` is a JSON object of its own."""
 
     action_id: UUID
     workflow_key: str

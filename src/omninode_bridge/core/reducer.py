@@ -261,15 +261,10 @@ def seal_intents(
     """
     sealed: list[SealedIntent] = []
     for ordinal, intent in enumerate(intents):
-        if not isinstance(intent, Intent):
-            message = f"an intent must be an Intent, not {type(intent).__name__}"
-            raise TypeError(message)
+        _check_intent(intent)
         if ordinal >= INTENTS_MAX:
             message = f"a transition may have {INTENTS_MAX} intents"
             raise ValueError(message)
-        check_name("intent_type", intent.intent_type)
-        if not isinstance(intent.target, str) or "\0" in intent.target:
-            raise InvalidAction("target", "must be text without NUL")
         if intent.intent_type == SUBMIT_ACTION:
             _check_follow_up(action, intent)
         sealed.append(
@@ -281,6 +276,17 @@ def seal_intents(
             )
         )
     return tuple(sealed)
+
+
+def _check_intent(intent: object) -> None:
+    if not isinstance(intent, Intent):
+        message = f"an intent must be an Intent, not {type(intent).__name__}"
+        raise TypeError(message)
+    check_name("intent_type", intent.intent_type)
+    target: object = intent.target
+    if not isinstance(target, str) or "\0" in target:
+        raise InvalidAction("target", "must be text without NUL")
+    target.encode()  # a lone surrogate is no text
 
 
 def _check_follow_up(action: SealedAction, intent: Intent) -> None:

@@ -1,4 +1,4 @@
-"""What a worker remembers of keys between folds: canonical bytes, bounded in number and size (R13)."""
+"""What a worker remembers of keys between folds: canonical bytes, bounded twice (R13)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ _OPTIONS: Final = (
 # What may need a second look: a null (orjson writes NaN so), a negative zero, a positive exponent.
 # Inside a string a look-alike costs time, not correctness.
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_INTEGER_MIN: Final = -(2**63)
 _INTEGER_LIMIT: Final = 2**64
+_EXPONENT_FROM: Final = 1e16
 
 
 class CanonicalCodec:
@@ -63,7 +65,8 @@ def _normal(value: object) -> object:
                 raise ValueError(message)
             if value == 0:
                 return 0.0
-            if value.is_integer() and 1e16 <= abs(value) and -(2**63) <= value < _INTEGER_LIMIT:
+            has_exponent = value.is_integer() and abs(value) >= _EXPONENT_FROM
+            if has_exponent and _INTEGER_MIN <= value < _INTEGER_LIMIT:
                 return int(value)
             return value
         case dict():

@@ -60,9 +60,7 @@ class ActionDedupService:
             message = f"ttl_hours must be positive, not {ttl_hours}"
             raise ValueError(message)
         lifetime = timedelta(hours=ttl_hours)
-        new = await within.fetchval(
-            SQL["remember"], workflow_key, action_id, result_hash, lifetime
-        )
+        new = await within.fetchval(SQL["remember"], workflow_key, action_id, result_hash, lifetime)
         return new is not None
 
     async def cleanup_expired(self, limit: int) -> int:

@@ -149,8 +149,9 @@ class CanonicalStoreService:
         async with self.locked(partition) as locked:
             name = (workflow_key, action.action_id)
             known = await locked.recall([name])
-            if name in known and isinstance(known[name].outcome, StateCommitted):
-                return known[name].outcome
+            first = known[name].outcome if name in known else None
+            if isinstance(first, StateCommitted):
+                return first
             snapshot = (await locked.read([workflow_key])).get(workflow_key, NEVER_SEEN)
             if snapshot.version != expected_version:
                 return StateConflict(
@@ -167,9 +168,9 @@ class CanonicalStoreService:
             reads = {workflow_key: snapshot.version}
             commit = Commit(partition, None, reads, steps, committed_at, effect_id)
             accepted = await locked.commit(commit)
-            assert isinstance(accepted, Accepted), accepted  # noqa: S101 - we hold the lock
+            assert isinstance(accepted, Accepted), accepted
             outcome = outcomes_of(commit, accepted)[0]
-            assert not isinstance(outcome, ReducerGaveUp)  # noqa: S101 - it was absorbed
+            assert not isinstance(outcome, ReducerGaveUp)
             return outcome
 
     def arguments(self, commit: Commit) -> tuple[object, ...]:
@@ -195,8 +196,7 @@ class CanonicalStoreService:
                         wire.committed_text(step, commit),
                     )
                 )
-                for intent in step.intents:
-                    intents.append(_intent_row(intent, step))
+                intents += (_intent_row(intent, step) for intent in step.intents)
                 if action.reply_to is not None:
                     outcome = {"event": "StateCommitted", "version": step.snapshot.version}
                     intents.append(self._reply_row(step, outcome))
@@ -274,7 +274,7 @@ class _Locked:
         return {row["workflow_key"]: self._store.snapshot_of(row) for row in rows}
 
     async def recall(self, names: Iterable[ActionName]) -> dict[ActionName, Remembered]:
-        assert self._partition is not None  # noqa: S101 - handed out by locked() only
+        assert self._partition is not None
         return await self.recall_in(self._partition, names)
 
     async def recall_in(
@@ -283,7 +283,9 @@ class _Locked:
         asked = list(names)
         keys, ids = [key for key, _ in asked], [action_id for _, action_id in asked]
         rows = await self._connection.fetch(SQL["recall"], keys, ids, partition)
-        return {(row["workflow_key"], plain_uuid(row["action_id"])): _remembered(row) for row in rows}
+        return {
+            (row["workflow_key"], plain_uuid(row["action_id"])): _remembered(row) for row in rows
+        }
 
     async def commit(self, commit: Commit) -> Accepted | Refusal:
         result = await self.try_it(commit)

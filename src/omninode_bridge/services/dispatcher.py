@@ -4,8 +4,9 @@ Rule 1: only the dispatcher crosses partitions, and each of its transactions wri
 Rule 2: an intent nobody handles yet stays in the log and is counted; nothing is thrown away.
 
 Exactly once: each target partition keeps how far it has taken over from each source, in the
-transaction that appends, and skips what lies below. Die before it: the entries are dispatched again. Die after it: they are
-skipped. Two dispatchers at once: the second finds the position moved, and appends nothing.
+transaction that appends, and skips what lies below. Die before it: the entries are dispatched
+again. Die after it: they are skipped. Two dispatchers at once: the second finds the position moved,
+and appends nothing.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Dispatcher:
         self._hint.set()
 
     def settle(self) -> None:
-        """Store the position in every partition as soon as nothing is left, not at some quiet time."""
+        """Store the position in every partition as soon as nothing is left to dispatch."""
         self._settle_now = True
         self._hint.set()
 

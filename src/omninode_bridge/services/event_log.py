@@ -6,20 +6,20 @@ Rule 2: history is kept; transient topics go away in whole segments, behind all 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import orjson
 
+from omninode_bridge.core.reducer import SealedIntent
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.statements import Statements
-from omninode_bridge.core.reducer import SealedIntent
 from omninode_bridge.ports import CutOff, LoggedAction, LoggedIntent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from omninode_bridge.core.message import SealedAction
     from omninode_bridge.core.reducer import Codec
@@ -106,9 +106,7 @@ class IntentLogService:
         correlation_id = body.get("correlation_id")
         return LoggedIntent(
             row["offset"],
-            SealedIntent(
-                plain_uuid(row["intent_id"]), row["intent_type"], row["target"], payload
-            ),
+            SealedIntent(plain_uuid(row["intent_id"]), row["intent_type"], row["target"], payload),
             plain_uuid(row["action_id"]),
             None if correlation_id is None else UUID(correlation_id),
             body["depth"],
@@ -151,7 +149,7 @@ class EventLogService:
             return dropped
 
     async def unsettled(self) -> dict[str, int]:
-        """Return how many entries wait, over all partitions: `actions`, `intents`, `projections`."""
+        """Return how many entries wait in all: `actions`, `intents`, `projections`."""
         rows = await self._database.fetch(SQL["unsettled"])
         return {
             what: sum(row[what] for row in rows) for what in ("actions", "intents", "projections")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
@@ -32,6 +31,7 @@ from omninode_bridge.ports import LoggedProjection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from omninode_bridge.core.commit import Accepted, Commit
     from omninode_bridge.core.observation import Observe

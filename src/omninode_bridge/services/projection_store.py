@@ -1,7 +1,7 @@
 """Reads of the projection that see at least a given version (R8).
 
-Rule 1: waiters share one wake-up. A materializer in this process says which versions it has written;
-        for those of other processes one task asks for all waiting keys in one query.
+Rule 1: waiters share one wake-up. A materializer in this process says which versions it has
+        written; for those of other processes one task asks for all waiting keys in one query.
 Rule 2: after `max_wait_ms` the canonical store answers, with equal content.
 """
 

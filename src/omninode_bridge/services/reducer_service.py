@@ -1,8 +1,8 @@
 """The partition worker: takes what is there, folds it, commits it in one round trip, answers.
 
-Two doors lead in: `submit` (same process; nothing needs to be durable before the commit answers) and
-the `action` log (everything else). While a commit is under way the next batch gathers: load makes
-batches, batches make throughput, and an idle system answers at once.
+Two doors lead in: `submit` (same process; nothing needs to be durable before the commit answers)
+and the `action` log (everything else). While a commit is under way the next batch gathers: load
+makes batches, batches make throughput, and an idle system answers at once.
 
 Rule 1: no answer before the commit (R2, R4).
 Rule 2: whoever is no longer the owner stops at once and decides nothing more (R12).
@@ -15,8 +15,9 @@ What if the process dies ...
 - after it was sent, before it is durable: as above; PostgreSQL rolls back.
 - after it is durable, before the answer: the asker asks again by its id and gets the first
   outcome (R3); the position has moved with the commit, so the log's entries are not read again.
-What if the reply is lost: committed or not is unknown. The outcomes of the batch are read back under
-the partition's lock, which first waits for the old backend to end. What is not found is folded again.
+What if the reply is lost: committed or not is unknown. The outcomes of the batch are read back
+under the partition's lock, which first waits for the old backend to end. What is not found is
+folded again.
 Should the old backend begin only after that, one of the two finds the other's ids, versions or
 position under the lock, and is refused whole.
 """
@@ -109,7 +110,7 @@ class ReducerService:
     did not answer.
     """
 
-    def __init__(  # noqa: PLR0913 - what the world must bring; all by name
+    def __init__(
         self,
         partition: int,
         owner: UUID | None,
@@ -212,9 +213,7 @@ class ReducerService:
         Raises:
             OwnershipLost: at once, when another process has taken the partition.
         """
-        self._position = await self._patiently(
-            partial(self._action_log.position, self.partition)
-        )
+        self._position = await self._patiently(partial(self._action_log.position, self.partition))
         reader = asyncio.create_task(self._read_log(), name=f"action log {self.partition}")
         reader.add_done_callback(lambda _: self._arrived.set())
         try:
@@ -389,9 +388,7 @@ class ReducerService:
 
     def _refused(self, refusal: Refusal) -> None:
         stale, known = len(refusal.stale), len(refusal.known)
-        self._observe(
-            CommitRefused(self.partition, refusal.not_owner, refusal.moved, stale, known)
-        )
+        self._observe(CommitRefused(self.partition, refusal.not_owner, refusal.moved, stale, known))
         if refusal.not_owner or refusal.moved:
             self._observe(OwnershipChanged(self.partition, "lost"))
             what = "is owned by another process" if refusal.not_owner else "has moved without us"

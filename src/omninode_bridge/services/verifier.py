@@ -1,7 +1,7 @@
 """Folds the whole history again and compares: hashes, chains, states, projections (R14).
 
-Rule 1: short snapshots. Entries are read in pages, and whatever is compared within a page is read in
-        the page's own snapshot, so that a live database can be verified without holding it up.
+Rule 1: short snapshots. Entries are read in pages, and whatever is compared within a page is read
+        in the page's own snapshot, so that a live database is verified without holding it up.
 Rule 2: a reducer version that is not registered cannot be folded again; its chain is checked, the
         rest of that key's folds are left out, and it is reported.
 """
@@ -200,7 +200,8 @@ class VerifierService:
         found: Verification,
     ) -> None:
         """Compare states and projections of the keys in a range with what the folds led to."""
-        states = {r["workflow_key"]: r for r in await connection.fetch(SQL["read_states"], *between)}
+        rows = await connection.fetch(SQL["read_states"], *between)
+        states = {row["workflow_key"]: row for row in rows}
         rows = await connection.fetch(SQL["read_projections"], *between)
         projections = {row["workflow_key"]: row for row in rows}
         watermarks = dict(await connection.fetch(SQL["watermarks"]))

@@ -3,7 +3,10 @@
 from omninode_bridge.infrastructure.entities.action_dedup import ModelActionDedup
 from omninode_bridge.infrastructure.entities.projection_watermark import ModelProjectionWatermark
 from omninode_bridge.infrastructure.entities.workflow_projection import ModelWorkflowProjection
-from omninode_bridge.infrastructure.entities.workflow_state import ModelProvenance, ModelWorkflowState
+from omninode_bridge.infrastructure.entities.workflow_state import (
+    ModelProvenance,
+    ModelWorkflowState,
+)
 
 __all__ = [
     "ModelActionDedup",

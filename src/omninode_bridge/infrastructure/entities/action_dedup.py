@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - pydantic reads the annotations at run time
+from datetime import datetime
 from typing import Annotated, Literal, Self
-from uuid import UUID  # noqa: TC003
+from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from omninode_bridge.infrastructure.entities.row import (  # noqa: TC001
+from omninode_bridge.infrastructure.entities.row import (
     AwareDatetime,
     Hash,
     Json,

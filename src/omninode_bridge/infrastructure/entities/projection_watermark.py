@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from omninode_bridge.infrastructure.entities.row import (  # noqa: TC001 - pydantic reads them
+from omninode_bridge.infrastructure.entities.row import (
     AwareDatetime,
     Offset,
     Row,

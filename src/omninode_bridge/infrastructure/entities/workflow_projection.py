@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from omninode_bridge.core.projection import LABEL_BYTES_MAX
-from omninode_bridge.infrastructure.entities.row import (  # noqa: TC001 - pydantic reads them
+from omninode_bridge.infrastructure.entities.row import (
     AwareDatetime,
     Json,
     Row,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID  # noqa: TC003 - pydantic reads the annotation at run time
+from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from omninode_bridge.infrastructure.entities.row import (  # noqa: TC001 - likewise
+from omninode_bridge.infrastructure.entities.row import (
     AwareDatetime,
     Hash,
     Json,
