@@ -1,0 +1,70 @@
+# Everything a person does here, in one line each; bare `make` lists it.
+
+PYTHON ?= python3
+NS ?= demo
+PYTEST_OPTIONS ?=
+LOCK_OPTIONS ?=
+DIR ?= .
+# The recipes read these two from their environment: a name may hold spaces and quotes.
+export DIR NS
+
+BIN := .venv/bin
+BRIDGE := $(BIN)/omninode-bridge
+INSTALLED := .venv/.installed
+# In this repository's own folder: what git does not track, and git.
+NOT_OURS := .git .venv .data dist __pycache__ .coverage .hypothesis .import_linter_cache \
+            .mypy_cache .pytest_cache .ruff_cache
+
+.DELETE_ON_ERROR:
+.PHONY: help run test lint soak lock wheel clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(INSTALLED) ## Stamp the files below a folder [DIR=.] and show their totals [NS=demo]
+	@if [ "$$DIR" -ef . ]; then set -- $(addprefix --exclude ,$(NOT_OURS)); fi; \
+	  $(BRIDGE) stamp "$$DIR" --namespace "$$NS" --data-dir .data "$$@"
+	@$(BRIDGE) show "namespace:$$NS" --data-dir .data
+	@printf '%s\n' '' 'Try next:' \
+	  '  make run                                 again: nothing is counted twice' \
+	  '  make run DIR="a folder of yours" NS=mine' \
+	  "  $(BRIDGE) list --namespace '$$NS' --data-dir .data" \
+	  "  $(BRIDGE) history 'namespace:$$NS' --data-dir .data" \
+	  '  $(BRIDGE) --help'
+
+test: $(INSTALLED) ## Run all tests but the soak, with coverage [PYTEST_OPTIONS=]
+	$(BIN)/pytest --cov $(PYTEST_OPTIONS)
+
+lint: $(INSTALLED) ## Check style, types and the arrows between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+soak: $(INSTALLED) ## Run the tests that take minutes or more
+	$(BIN)/pytest -m soak --timeout 0 $(PYTEST_OPTIONS)
+
+# Keeps each version that still fits; LOCK_OPTIONS=--upgrade takes the newest ones.
+lock: $(INSTALLED) ## Make requirements.lock from pyproject.toml [LOCK_OPTIONS=--upgrade]
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
+	  --generate-hashes --no-header --no-emit-index-url $(LOCK_OPTIONS) \
+	  --output-file requirements.lock pyproject.toml
+
+wheel: $(INSTALLED) ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## Remove what make has made, but not the data in .data
+	rm -rf .venv dist .coverage .coverage.* .hypothesis .import_linter_cache \
+	  .mypy_cache .pytest_cache .ruff_cache
+	find src tests migrations -name __pycache__ -prune -exec rm -rf {} +
+
+# Only what the lock names, with the hashes it names; our own code is a link into src/.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "omninode_bridge needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation --editable .
+	@touch $@
