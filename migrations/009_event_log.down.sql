@@ -1,4 +1,7 @@
 DROP FUNCTION event_log_drop_segments;
+DROP FUNCTION event_log_register;
+DROP FUNCTION event_log_behind_consumers;
+DROP FUNCTION event_log_lock_low;
 DROP FUNCTION projection_apply;
 DROP FUNCTION event_log_commit_v1;
 DROP FUNCTION event_log_append_actions;

@@ -425,32 +425,67 @@ BEGIN
 END $$;
 
 
+-- Lock the row that holds the low of a transient topic.
+CREATE FUNCTION event_log_lock_low(p_topic TEXT, p_partition INT) RETURNS VOID
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_topic = 'action' THEN
+        PERFORM FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
+    ELSE
+        PERFORM FROM event_log_partitions WHERE partition = p_partition FOR UPDATE;
+    END IF;
+END $$;
+
+
+-- The offset of a transient topic that every registered consumer, and the head, has come to.
+CREATE FUNCTION event_log_behind_consumers(p_topic TEXT, p_partition INT) RETURNS BIGINT
+LANGUAGE sql AS $$
+    SELECT least(min(r.next), (SELECT CASE p_topic WHEN 'action' THEN a.action_head
+                                                   ELSE p.intent_head END
+                               FROM event_log_partitions p
+                               JOIN event_log_action_heads a USING (partition)
+                               WHERE p.partition = p_partition))
+    FROM event_log_positions r WHERE r.topic = p_topic AND r.partition = p_partition
+$$;
+
+
+-- Register a consumer of a transient topic from its low on; one that is known keeps its position.
+CREATE FUNCTION event_log_register(
+    p_consumer TEXT, p_topic TEXT, p_partition INT, p_home INT
+) RETURNS VOID
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM event_log_lock_low(p_topic, p_partition);
+    INSERT INTO event_log_positions (consumer, topic, partition, home, next)
+    SELECT p_consumer, p_topic, p_partition, p_home,
+           CASE p_topic WHEN 'action' THEN a.action_low ELSE p.intent_low END
+    FROM event_log_partitions p JOIN event_log_action_heads a USING (partition)
+    WHERE p.partition = p_partition
+    ON CONFLICT (topic, partition, consumer, home) DO NOTHING;
+END $$;
+
+
 -- Drop the whole segments of a transient topic that lie behind all registered consumers and behind
--- the head; return how many. Positions are read under the lock of the row with the head and only
--- ever grow, so a segment that is behind them now stays behind them.
+-- the head; return how many.
+--
+-- Nothing is locked unless there is something to drop. Then the row with low is locked and the
+-- positions are read again: who registers a consumer locks that row too, so a new consumer either
+-- is seen here, or begins at the low that we leave. Positions and heads only ever grow: a segment
+-- that is behind them all stays behind them.
 -- Dropping needs ACCESS EXCLUSIVE on the parent: the caller sets lock_timeout, and tries again
 -- another time rather than making commits wait.
 CREATE FUNCTION event_log_drop_segments(p_topic TEXT, p_partition INT) RETURNS INT
 LANGUAGE plpgsql AS $$
 DECLARE
-    parent  TEXT := format('event_log_%s_%s', p_topic, p_partition);
-    behind  BIGINT;
-    head    BIGINT;
+    parent  TEXT   := format('event_log_%s_%s', p_topic, p_partition);
+    behind  BIGINT := event_log_behind_consumers(p_topic, p_partition);
     new_low BIGINT;
     dropped INT := 0;
     segment RECORD;
 BEGIN
-    IF p_topic = 'action' THEN
-        SELECT action_head, action_low INTO STRICT head, new_low
-        FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
-    ELSIF p_topic = 'intent' THEN
-        SELECT intent_head, intent_low INTO STRICT head, new_low
-        FROM event_log_partitions WHERE partition = p_partition FOR UPDATE;
-    ELSE
-        RAISE EXCEPTION 'topic % is history: it is not cut off', p_topic;
+    IF p_topic NOT IN ('action', 'intent') THEN
+        RAISE EXCEPTION 'topic % is history: it is not cut off', p_topic USING ERRCODE = 'OB001';
     END IF;
-    SELECT least(head, min(next)) INTO behind FROM event_log_positions
-    WHERE topic = p_topic AND partition = p_partition;
     FOR segment IN
         SELECT c.oid::regclass AS name,
                (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?(\d+)''?\)'))[1]::BIGINT
@@ -460,16 +495,19 @@ BEGIN
         ORDER BY segment_end
     LOOP
         EXIT WHEN segment.segment_end > behind;
+        IF dropped = 0 THEN
+            PERFORM event_log_lock_low(p_topic, p_partition);
+            behind := event_log_behind_consumers(p_topic, p_partition);
+            EXIT WHEN segment.segment_end > behind;
+        END IF;
         EXECUTE format('DROP TABLE %s', segment.name);
         new_low := segment.segment_end;
         dropped := dropped + 1;
     END LOOP;
-    IF dropped > 0 THEN
-        IF p_topic = 'action' THEN
-            UPDATE event_log_action_heads SET action_low = new_low WHERE partition = p_partition;
-        ELSE
-            UPDATE event_log_partitions SET intent_low = new_low WHERE partition = p_partition;
-        END IF;
+    IF dropped > 0 AND p_topic = 'action' THEN
+        UPDATE event_log_action_heads SET action_low = new_low WHERE partition = p_partition;
+    ELSIF dropped > 0 THEN
+        UPDATE event_log_partitions SET intent_low = new_low WHERE partition = p_partition;
     END IF;
     RETURN dropped;
 END $$;

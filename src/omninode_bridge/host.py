@@ -19,6 +19,7 @@ from omninode_bridge.core.errors import BridgeClosed, BrokenPromise, DatabaseUna
 from omninode_bridge.core.message import content_hash
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.reducer import Absorbed
 from omninode_bridge.core.retry import Backoff
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
@@ -257,7 +258,8 @@ class PartitionHost:
 
         def committed(commit: Commit, accepted: Accepted) -> None:
             materializer.on_state_committed(commit, accepted)
-            dispatcher.intents_grew()
+            if any(isinstance(step, Absorbed) and step.intents for step in commit.steps):
+                dispatcher.intents_grew()
 
         worker = ReducerService(
             partition,

@@ -59,11 +59,7 @@ ORDER BY p.partition;
 
 -- name: register_consumer
 -- $1 consumer, $2 topic, $3 partition, $4 home. From the log's low on; keeps a known position.
-INSERT INTO event_log_positions (consumer, topic, partition, home, next)
-SELECT $1, $2, $3, $4, CASE $2 WHEN 'action' THEN a.action_low ELSE p.intent_low END
-FROM event_log_partitions p JOIN event_log_action_heads a USING (partition)
-WHERE p.partition = $3
-ON CONFLICT (topic, partition, consumer, home) DO NOTHING;
+SELECT event_log_register($1, $2, $3, $4);
 
 -- name: retire_consumer
 -- $1 consumer, $2 topic. Its positions no longer hold segments back.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
@@ -68,17 +67,22 @@ class ProjectionMaterializer:
         self._advanced = advanced
         self._observe = observe
         self._backlog: deque[LoggedProjection] = deque()
+        self._handed_upto = 0
         self._watermark = 1
         self._stopping = False
         self._hint = asyncio.Event()
 
     def on_state_committed(self, commit: Commit, accepted: Accepted) -> None:
         """Take the entries of a commit from memory; too many at once are read back instead."""
-        self._hint.set()
-        if len(self._backlog) + len(commit.steps) > BACKLOG_MAX:
-            self._backlog.clear()
-            return
         absorbed = [step for step in commit.steps if isinstance(step, Absorbed)]
+        if not absorbed:
+            return
+        self._hint.set()
+        if len(self._backlog) + len(absorbed) > BACKLOG_MAX:
+            self._backlog.clear()
+            self._handed_upto = 0
+            return
+        self._handed_upto = accepted.state_committed_first + len(absorbed)
         for offset, step in enumerate(absorbed, start=accepted.state_committed_first):
             action = step.action
             self._backlog.append(
@@ -106,35 +110,49 @@ class ProjectionMaterializer:
         waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
         attempt = 0
         self._watermark = 0  # not known yet
+        look = True
         while True:
             try:
                 if self._watermark == 0:
                     self._watermark = await self._log.watermark(self.partition)
                 self._hint.clear()
-                batch = await self._next()
+                batch = await self._next(look=look)
+                look = False
                 if batch:
                     await self._apply(batch)
                     attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
                 elif self._stopping:
                     return
                 else:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_S):
-                            await self._hint.wait()
+                    look = not await self._hinted()
             except DatabaseUnavailable as error:
                 attempt += 1
                 self._watermark = 0  # it may have been set: unknown
                 self._observe(LoopStumbled("materializer", self.partition, attempt, error))
                 await asyncio.sleep(next(waits_ms) / 1000)
 
-    async def _next(self) -> Sequence[LoggedProjection]:
-        """Return entries that begin at the watermark: from memory when they join, else the log."""
+    async def _hinted(self) -> bool:
+        """Wait for a hint, but not for ever: another process may have committed."""
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self._hint.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _next(self, *, look: bool) -> Sequence[LoggedProjection]:
+        """Return entries that begin at the watermark: from memory when they join, else the log.
+
+        When everything that was handed over is projected, the log is only read to `look`.
+        """
         backlog = self._backlog
         while backlog and backlog[0].offset < self._watermark:
             backlog.popleft()
         if backlog and backlog[0].offset == self._watermark:
             size = min(len(backlog), BATCH_MAX)
             return [backlog.popleft() for _ in range(size)]
+        if not backlog and self._watermark == self._handed_upto and not look:
+            return ()
         return await self._log.read(self.partition, self._watermark, BATCH_MAX)
 
     async def _apply(self, batch: Sequence[LoggedProjection]) -> None:
