@@ -1,0 +1,1 @@
+"""Laws about the code itself: arrows between rooms, purity, where SQL lives."""

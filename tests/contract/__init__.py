@@ -1,0 +1,1 @@
+"""One suite a port, asked of every implementation."""

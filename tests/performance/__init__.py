@@ -1,0 +1,1 @@
+"""Tests that characterise speed, and assert only what noise cannot touch."""
