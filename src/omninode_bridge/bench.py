@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from omninode_bridge import (
     Action,
     App,
-    Bridge,
-    Projection,
-    StateCommitted,
-    Transition,
-)
-from omninode_bridge.core.observation import (
     BatchCommitted,
+    Bridge,
     CommitRefused,
     Observation,
+    Projection,
     ProjectionApplied,
+    StateCommitted,
+    Transition,
 )
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Real faults: processes killed, servers stopped, connections cut, two owners by force."""
