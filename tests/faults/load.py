@@ -1,8 +1,8 @@
 """A process under load, made to be killed: `python -m tests.faults.load DATA_DIR SEED`.
 
-It writes a line to standard output for each action before submitting it (`asked KEY ID`), and after
-its answer (`acked KEY ID VERSION`). From standard input it first reads `KEY ID`, up to an empty line:
-actions whose outcome the process before it did not live to see. It submits them again.
+It writes a line to standard output for each action, `asked KEY ID` before submitting it and
+`acked KEY ID VERSION` after its answer. From standard input it first reads lines `KEY ID`, up to an
+empty one: actions whose outcome the process before it did not live to see. It submits them again.
 """
 
 from __future__ import annotations
