@@ -31,18 +31,16 @@ POSTGRES_MAJOR_MIN: Final = 14
 FILE_TIMEOUT_S: Final = 3600.0
 """No file runs longer: what fills an index of a large table may take its time."""
 
-_LOCK_NOT_AVAILABLE: Final = "55P03"
-
 
 class RowsWouldBeLost(ConfigurationError):
     """A downgrade was refused: it would drop `rows` (how many rows, by table). Nothing changed."""
 
     def __init__(self, migration: str, rows: Mapping[str, int]) -> None:
         """Name the migration that was to be undone, and what would have gone with it."""
-        counts = ", ".join(f"{table} ({count} rows)" for table, count in rows.items())
+        counts = ", ".join(f"{count} of {table}" for table, count in rows.items())
         super().__init__(
-            f"undoing {migration} would drop {counts}; nothing was changed. To drop them for good,"
-            " say so: `alembic -x drop-data=yes downgrade ...`, or"
+            f"undoing {migration} would drop rows: {counts}. Nothing was changed. To drop them for"
+            " good, say so: `alembic -x drop-data=yes downgrade ...`, or"
             " `omninode-bridge migrate down --drop-data`.",
         )
         self.migration = migration
@@ -243,17 +241,54 @@ async def _run(connection: asyncpg.Connection, filename: str, text: str) -> None
         raise DatabaseRefused(error.sqlstate, detail) from error
 
 
+async def open_connection(connect: Mapping[str, Any]) -> asyncpg.Connection:
+    """Connect to a database that can be migrated; the caller closes what comes back.
+
+    Raises:
+        ConfigurationError: the server is too old, or the database is not in UTF-8.
+        DatabaseUnavailable: it cannot be reached.
+    """
+    # No statement is asked twice, so none has to be kept on a session that may be a pooler's.
+    options = {"timeout": 10, "command_timeout": CALL_TIMEOUT_S, "statement_cache_size": 0}
+    try:
+        with translated():
+            connection = await asyncpg.connect(**{**options, **connect})
+    except DatabaseUnavailable as error:
+        message = f"cannot connect to the database ({error}): is its address right, does it run?"
+        raise DatabaseUnavailable(message) from error
+    try:
+        _require_server(connection)
+    except ConfigurationError:
+        await _close(connection)
+        raise
+    return connection
+
+
+async def take_lock(connection: asyncpg.Connection) -> None:
+    """Wait to be the only migrator, until the end of the caller's transaction.
+
+    Raises:
+        DatabaseUnavailable: the wait was longer than the transaction's `lock_timeout`.
+    """
+    try:
+        await connection.execute(SQL["lock"])
+    except asyncpg.LockNotAvailableError as error:
+        message = (
+            "another process has been migrating this database for 30 s: wait until it has"
+            " finished, then try again"
+        )
+        raise DatabaseUnavailable(message) from error
+
+
 @asynccontextmanager
 async def _session(connect: Mapping[str, Any]) -> AsyncIterator[asyncpg.Connection]:
-    """Connect for as long as the block; nothing of it is shared, pooled or left behind."""
-    options = {"timeout": 10, "command_timeout": CALL_TIMEOUT_S, **connect}
-    with translated():
-        connection = await asyncpg.connect(**options)
-        try:
-            _require_server(connection)
+    """Lend a connection of our own; nothing of it is shared, pooled or left behind."""
+    connection = await open_connection(connect)
+    try:
+        with translated():
             yield connection
-        finally:
-            await _close(connection)
+    finally:
+        await _close(connection)
 
 
 async def _close(connection: asyncpg.Connection) -> None:
@@ -287,14 +322,7 @@ async def _locked(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """Hold the migrators' lock, in a transaction whose statements see all that came before it."""
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(SQL["bound_waits"])
-        try:
-            await connection.execute(SQL["lock"])
-        except asyncpg.LockNotAvailableError as error:
-            message = (
-                "another process has been migrating this database for 30 s: wait for it, then try"
-                f" again (SQLSTATE {_LOCK_NOT_AVAILABLE})"
-            )
-            raise DatabaseUnavailable(message) from error
+        await take_lock(connection)
         await connection.execute(SQL["make_version_table"])
         yield
 
