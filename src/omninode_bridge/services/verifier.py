@@ -28,6 +28,7 @@ from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     import asyncpg
 
@@ -145,7 +146,10 @@ class VerifierService:
         if chain != entry["chain"]:
             found.differs(name, version, "chain", chain, entry["chain"])
         projection = wire.read_projection(entry["projection"], self._codec)
-        state = self._fold(key, action, entry, row, found) if key.foldable else None
+        registered = self._registered(name, reducer_version, found)
+        state = None
+        if registered is not None and key.foldable:
+            state = self._fold(key, action, registered, (entry, row["committed_at"]), found)
         key.foldable = state is not None
         key.snapshot = Snapshot(
             version,
@@ -158,38 +162,42 @@ class VerifierService:
         key.result_hash = entry["result_hash"]
         key.view = (projection, action.type, row["committed_at"])
 
+    def _registered(
+        self, workflow_key: str, reducer_version: int, found: Verification
+    ) -> KeyType | None:
+        """Return the reducer that made an entry; note it when nobody registered it."""
+        kind = workflow_key.partition(":")[0]
+        if reducer_version == 0:  # a replaced state was folded by the bridge itself
+            return self._highest.get(kind)
+        registered = self._versions.get((kind, reducer_version))
+        if registered is None:
+            label = f"{kind}@{reducer_version}"
+            found.unregistered[label] = found.unregistered.get(label, 0) + 1
+        return registered
+
     def _fold(
         self,
         key: _KeyInHand,
         action: SealedAction,
-        entry: dict[str, Any],
-        row: asyncpg.Record,
+        registered: KeyType,
+        logged: tuple[dict[str, Any], datetime],
         found: Verification,
     ) -> bytes | None:
-        """Return the state that the entry leads to, or None when that cannot be known."""
-        name, version = key.workflow_key, row["version"]
-        kind = name.partition(":")[0]
-        reducer_version = entry["reducer_version"]
-        registered = self._versions.get((kind, reducer_version))
-        if reducer_version == 0:
-            registered = self._highest.get(kind)
-        if registered is None:
-            label = f"{kind}@{reducer_version}"
-            found.unregistered[label] = found.unregistered.get(label, 0) + 1
-            return None
+        """Return the state that the entry leads to, or None when it can no longer be known."""
+        entry, committed_at = logged
+        name, kind, version = key.workflow_key, registered.name, key.snapshot.version + 1
         unfenced = KeyType(kind, registered.version, registered.reduce, registered.project)
-        _, (step,) = fold(key.snapshot, [action], unfenced, self._codec, row["committed_at"])
+        _, (step,) = fold(key.snapshot, [action], unfenced, self._codec, committed_at)
         if not isinstance(step, Absorbed):
             found.differs(name, version, "outcome", "StateCommitted", step.detail)
             return None
         if step.result_hash != entry["result_hash"]:
             found.differs(name, version, "result_hash", step.result_hash, entry["result_hash"])
-        logged = wire.read_projection(entry["projection"], self._codec)
+        projection = wire.read_projection(entry["projection"], self._codec)
         # A projection has no version of its own: it belongs to the highest reducer version.
-        if registered is self._highest[kind] and step.projection != logged:
-            found.differs(
-                name, version, "logged projection", _shown(step.projection), _shown(logged)
-            )
+        if registered is self._highest[kind] and step.projection != projection:
+            expected, actual = _shown(step.projection), _shown(projection)
+            found.differs(name, version, "logged projection", expected, actual)
         return step.snapshot.state
 
     async def _compare(
@@ -256,7 +264,7 @@ class VerifierService:
                 view = (projection, body["action"]["type"], entry["committed_at"])
         elif shown > last or key.offset >= watermark:
             found.differs(name, shown, "projection ahead of its watermark", last, shown)
-        if row is None or view is None:
+        if row is None or view is None or shown > last:
             return
         expected = (_shown(view[0]), view[1], view[2].isoformat())
         sealed = SealedProjection(
