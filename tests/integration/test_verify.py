@@ -11,21 +11,20 @@ from omninode_bridge import App, Bridge, Projection, Transition
 from tests.bridges import app, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from datetime import datetime
 
     from omninode_bridge.services.verifier import Verification
 
 
 @pytest.fixture
-async def filled(database_url: str) -> AsyncIterator[str]:
-    """Yield the URL of a database with some history in it."""
+async def filled(database_url: str) -> str:
+    """Return the URL of a database with some history in it."""
     async with Bridge.open(app, database_url=database_url) as bridge:
         await bridge.submit_many(
             [(f"counter:{n % 7}", "Counted", {"amount": n}) for n in range(70)]
         )
         await bridge.settled()
-    yield database_url
+    return database_url
 
 
 async def verify(database_url: str, with_app: App = app) -> Verification:
@@ -44,8 +43,10 @@ async def test_what_nobody_touched_verifies(filled: str) -> None:
     ("tampering", "what"),
     [
         (
-            "UPDATE workflow_state SET state = jsonb_set(state, '{total}', '9')"
-            " WHERE workflow_key = 'counter:3'",
+            (
+                "UPDATE workflow_state SET state = jsonb_set(state, '{total}', '9')"
+                " WHERE workflow_key = 'counter:3'"
+            ),
             {"state"},
         ),
         (
@@ -53,14 +54,18 @@ async def test_what_nobody_touched_verifies(filled: str) -> None:
             {"state version"},
         ),
         (
-            "UPDATE workflow_state SET provenance = jsonb_set(provenance, '{chain}', '\"00\"')"
-            " WHERE workflow_key = 'counter:3'",
+            (
+                "UPDATE workflow_state SET provenance = jsonb_set(provenance, '{chain}', '\"00\"')"
+                " WHERE workflow_key = 'counter:3'"
+            ),
             {"state chain"},
         ),
         ("DELETE FROM workflow_state WHERE workflow_key = 'counter:3'", {"state"}),
         (
-            "INSERT INTO workflow_state SELECT 'counter:orphan', version, state, updated_at,"
-            " schema_version, provenance FROM workflow_state WHERE workflow_key = 'counter:3'",
+            (
+                "INSERT INTO workflow_state SELECT 'counter:orphan', version, state, updated_at,"
+                " schema_version, provenance FROM workflow_state WHERE workflow_key = 'counter:3'"
+            ),
             {"state without history"},
         ),
         (
@@ -68,8 +73,10 @@ async def test_what_nobody_touched_verifies(filled: str) -> None:
             {"projection"},
         ),
         (
-            "UPDATE workflow_projection SET version = version - 1, tag = 'odd'"
-            " WHERE workflow_key = 'counter:3'",
+            (
+                "UPDATE workflow_projection SET version = version - 1, tag = 'odd'"
+                " WHERE workflow_key = 'counter:3'"
+            ),
             {"projection behind its watermark", "projection"},
         ),
         (
@@ -81,41 +88,56 @@ async def test_what_nobody_touched_verifies(filled: str) -> None:
             {"projection ahead of its watermark"},
         ),
         (
-            "INSERT INTO workflow_projection SELECT 'counter:orphan', version, tag, last_action,"
-            " namespace, updated_at, indices, extras FROM workflow_projection"
-            " WHERE workflow_key = 'counter:3'",
+            (
+                "INSERT INTO workflow_projection SELECT 'counter:orphan', version, tag, last_action,"
+                " namespace, updated_at, indices, extras FROM workflow_projection"
+                " WHERE workflow_key = 'counter:3'"
+            ),
             {"projection without history"},
         ),
         (
-            "DELETE FROM event_log_state_committed WHERE workflow_key = 'counter:3' AND version = 5",
+            (
+                "DELETE FROM event_log_state_committed"
+                " WHERE workflow_key = 'counter:3' AND version = 5"
+            ),
             {"version", "chain", "result_hash", "logged projection"},
         ),
         (
-            "DELETE FROM event_log_state_committed"
-            " WHERE workflow_key = 'counter:3' AND version = 10",
+            (
+                "DELETE FROM event_log_state_committed"
+                " WHERE workflow_key = 'counter:3' AND version = 10"
+            ),
             {"state version", "state", "state chain", "projection ahead of its watermark"},
         ),
         (
-            "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
-            " '{action,payload,amount}', '1000')::json"
-            " WHERE workflow_key = 'counter:3' AND version = 5",
+            (
+                "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
+                " '{action,payload,amount}', '1000')::json"
+                " WHERE workflow_key = 'counter:3' AND version = 5"
+            ),
             {"chain", "result_hash", "logged projection"},
         ),
         (
-            "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
-            " '{result_hash}', '\"00\"')::json WHERE workflow_key = 'counter:3' AND version = 5",
+            (
+                "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
+                " '{result_hash}', '\"00\"')::json WHERE workflow_key = 'counter:3' AND version = 5"
+            ),
             {"chain", "result_hash"},
         ),
         (
-            "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
-            " '{projection,tag}', '\"golden\"')::json"
-            " WHERE workflow_key = 'counter:3' AND version = 5",
+            (
+                "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
+                " '{projection,tag}', '\"golden\"')::json"
+                " WHERE workflow_key = 'counter:3' AND version = 5"
+            ),
             {"logged projection"},
         ),
         (
-            "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
-            " '{action,type}', '\"Refused\"')::json"
-            " WHERE workflow_key = 'counter:3' AND version = 5",
+            (
+                "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
+                " '{action,type}', '\"Refused\"')::json"
+                " WHERE workflow_key = 'counter:3' AND version = 5"
+            ),
             {"chain", "outcome"},
         ),
     ],
@@ -156,7 +178,8 @@ async def test_an_unregistered_reducer_version_is_reported_and_its_chain_checked
     await fetch(
         filled,
         "UPDATE event_log_state_committed SET body = jsonb_set(body::jsonb,"
-        " '{action,payload,amount}', '1000')::json WHERE workflow_key = 'counter:3' AND version = 5",
+        " '{action,payload,amount}', '1000')::json"
+        " WHERE workflow_key = 'counter:3' AND version = 5",
     )
     verification = await verify(filled, newer)
     assert [mismatch["what"] for mismatch in verification.mismatches] == ["chain"]
@@ -206,7 +229,7 @@ async def test_a_live_database_verifies(database_url: str) -> None:
 
         running = [asyncio.create_task(load(number)) for number in range(50)]
         while await bridge.state("counter:49") is None:
-            await asyncio.sleep(0)
+            pass
         for _ in range(5):
             verification = await bridge.verify()
             assert verification.mismatches == []
