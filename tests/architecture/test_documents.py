@@ -30,7 +30,7 @@ def test_a_link_leads_to_a_file(document: Path) -> None:
 def test_the_index_lists_each_decision_by_its_title() -> None:
     folder = REPOSITORY / "docs" / "decisions"
     rows = re.findall(
-        r"^\| \[(\d+)\]\((.+)\) \| (.+) \|$", (folder / "README.md").read_text(), re.M
+        r"^\| \[(\d+)\]\((.+)\) \| (.+) \|$", (folder / "README.md").read_text(), re.MULTILINE
     )
     titles = [
         (path.name[:4], path.name, path.read_text().partition("\n")[0])
@@ -41,7 +41,7 @@ def test_the_index_lists_each_decision_by_its_title() -> None:
 
 def test_a_promise_that_is_cited_is_made() -> None:
     text = (REPOSITORY / "docs" / "promises.md").read_text(encoding="utf-8")
-    made = set(re.findall(r"^- \*\*R(\d+) ", text, re.M))
+    made = set(re.findall(r"^- \*\*R(\d+) ", text, re.MULTILINE))
     sources = [
         path
         for folder in ("src", "tests", "migrations", "docs")
