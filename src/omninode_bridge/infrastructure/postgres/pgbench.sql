@@ -1,0 +1,7 @@
+-- name: create_database
+-- A database of pgbench's own, beside the bridge's on the same server.
+CREATE DATABASE omninode_bridge_pgbench;
+
+-- name: drop_database
+-- Whatever an earlier run left.
+DROP DATABASE IF EXISTS omninode_bridge_pgbench;
