@@ -97,7 +97,8 @@ def require_reach(account: Account, path: Path, advice: str) -> None:
     Raises:
         ServerAccountLockedOut: with the first folder in the way, and `advice`.
     """
-    for step in (*reversed(path.parents), path):
+    target = path.resolve()
+    for step in (*reversed(path.parents), path, *reversed(target.parents), target):
         try:
             status = step.stat()
         except OSError:

@@ -29,19 +29,20 @@ _UNFINISHED: Final = "unfinished-"
 _STEP_WAIT_S: Final = 120.0
 
 
-async def make_database(folder: DataFolder, binaries: PostgresBinaries) -> None:
+async def make_database(folder: DataFolder, binaries: PostgresBinaries, version: int) -> None:
     """Make the database of `folder` if it has none. Call while holding `folder.start_lock`.
+
+    `version` is the major version of `binaries`.
 
     Raises:
         ServerStartFailed: when a step fails; it shows what the program said.
         ServerAccountLockedOut: when the server's account cannot reach the folder or the programs.
         WrongPostgresVersion: when another major version of PostgreSQL made it.
     """
-    wanted = binaries.major_version()
     found = folder.made_by_version()
     if found is not None:
-        if found != wanted:
-            raise WrongPostgresVersion(folder.path, found, wanted)
+        if found != version:
+            raise WrongPostgresVersion(folder.path, found, version)
         return
     for leftover in folder.postgres.glob(f"{_UNFINISHED}*"):
         # An initdb that lost its parent may still be writing there; it will be gone next time.

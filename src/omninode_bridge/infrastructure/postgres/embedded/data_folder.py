@@ -19,12 +19,17 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from omninode_bridge.core.errors import BridgeError
 from omninode_bridge.infrastructure.postgres.embedded.account import Account, server_account
 from omninode_bridge.infrastructure.postgres.embedded.errors import DataFolderRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MARKER: Final = "omninode_bridge.txt"
 _LAYOUT: Final = "layout 1"
@@ -110,19 +115,39 @@ def open_data_folder(path: Path) -> DataFolder:
         ServerAccountMissing: when there is no account for the server.
     """
     path = Path(os.path.realpath(path.expanduser()))
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with usable(path):
+        _make(path)
         _require_ours(path)
         (path / _MARKER).touch(mode=0o600)
         if not (path / _MARKER).stat().st_size:
             (path / _MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
-        account = server_account(path / "postgres")
-        folder = DataFolder(path, account)
+        folder = DataFolder(path, server_account(path / "postgres"))
         _make_private(folder)
-    except OSError as error:
-        reason = f"{error.strerror or error} ({error.filename}). Choose another with --data-dir."
-        raise DataFolderRefused(path, reason) from error
     return folder
+
+
+@contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """Turn what the system refuses us in the data folder `path` into `DataFolderRefused`."""
+    try:
+        yield
+    except BridgeError:
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        reason = f"{error.strerror or error}{where}. Choose another with --data-dir."
+        raise DataFolderRefused(path, reason) from error
+
+
+def _make(path: Path) -> None:
+    """Make the folder, and as root, those above it such that the server's account may pass."""
+    if os.geteuid() == 0:
+        for above in reversed(path.parents):
+            if not above.exists():
+                with suppress(FileExistsError):
+                    above.mkdir()
+                    above.chmod(0o711)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _require_ours(path: Path) -> None:

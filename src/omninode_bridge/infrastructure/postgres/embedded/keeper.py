@@ -3,8 +3,8 @@
     python -I -S keeper.py DATA_FOLDER SOCKET_FOLDER UID GID PROGRAM ARGUMENT...
 
 It is run by its path, so that it starts in hundredths of a second. It writes to its standard
-output `ready`, or else what went wrong, and closes it. The keeper is the server's parent, in a
-session of its own: no Ctrl-C in a terminal reaches the server.
+output `ready`, `busy` when there is a keeper already, or else what went wrong, and closes it. The
+keeper is the server's parent, in a session of its own: no Ctrl-C in a terminal reaches the server.
 
 The locks are `flock`s, which the kernel frees however their holder ends:
 
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import socket
 import struct
@@ -44,6 +45,7 @@ LOG_TAIL_BYTES: Final = 2000
 COPY_BYTES: Final = 1024 * 1024
 LEFTOVERS_WAIT_S: Final = 60.0
 SHORT_LIFE_S: Final = 10.0
+SHORT_LIVES_MAX: Final = 3
 STOPS: Final = (
     (signal.SIGINT, 120.0),  # fast: a checkpoint, then the end
     (
@@ -53,11 +55,15 @@ STOPS: Final = (
     (signal.SIGKILL, 20.0),
 )
 SOCKET_NAME: Final = ".s.PGSQL.5432"
+UNKNOWN_EXIT: Final = -1
+OUT_OF_SIGHT: Final = 0
+UNTOLD: Final = -1
 STATUS_LINE: Final = 8  # of postmaster.pid
 READY: Final = "ready"
+BUSY: Final = "busy"
 
 
-class GiveUp(Exception):  # noqa: N818 - a decision
+class GiveUp(Exception):
     """The server cannot be kept up; says why."""
 
 
@@ -70,6 +76,9 @@ class Server:
         self.exit_code: int | None = None
         self._pid = pid
         self._child = child
+        # A descriptor of the process itself: its end shows at once, even if nobody waits for it,
+        # and no other process ever has it. Not on every system.
+        self._process = -1 if child or not hasattr(os, "pidfd_open") else os.pidfd_open(pid)
 
     def gone(self) -> bool:
         """Say whether it has ended, and gather its exit code if it was our child."""
@@ -77,11 +86,14 @@ class Server:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 self.exit_code = os.waitstatus_to_exitcode(status)
+        elif self.exit_code is None and self._process >= 0:
+            ended, _, _ = select.select([self._process], [], [], 0)
+            self.exit_code = UNKNOWN_EXIT if ended else None
         elif self.exit_code is None:
             try:
                 os.kill(self._pid, 0)
             except (ProcessLookupError, PermissionError):
-                self.exit_code = 0
+                self.exit_code = UNKNOWN_EXIT
         return self.exit_code is not None
 
     def stop(self) -> None:
@@ -89,7 +101,8 @@ class Server:
         for number, wait_s in STOPS:
             deadline = time.monotonic() + wait_s
             if not self.gone():
-                os.kill(self._pid, number)
+                with suppress(ProcessLookupError):
+                    os.kill(self._pid, number)
             while not self.gone() and time.monotonic() < deadline:
                 time.sleep(START_LOOK_S)
 
@@ -100,17 +113,19 @@ class Keeper:
     def __init__(self, folder: Path, socket_folder: Path, command: list[str], users: int) -> None:
         """Keep what `command` starts; `users` is the descriptor of `users.lock`."""
         self._postgres = folder / "postgres"
+        self._pid_file = self._postgres / "data" / "postmaster.pid"
         self._socket_folder = socket_folder
         self._command = command
         self._users = users
         self._log = os.open(log_file(folder), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._log_start = 0
         self._leftovers_since: float | None = None
+        self._short_lives = 0
         self._asked_to_stop = False
         self._reported = False
 
     def keep(self) -> None:
-        """Serve until nobody uses the server any more.
+        """Serve until nobody uses the server any more, or we are told to end (SIGTERM).
 
         Raises:
             GiveUp: when it cannot be kept up.
@@ -128,7 +143,8 @@ class Keeper:
             elif not self._reported and is_ready(self._postgres, self._socket_folder):
                 self.report(READY)
             if time.monotonic() >= next_log_look:
-                self._shorten_log()
+                if shorten(self._log, log_file(self._postgres.parent)):
+                    self._log_start = 0
                 next_log_look = time.monotonic() + LOG_LOOK_S
             time.sleep(USERS_LOOK_S if self._reported else START_LOOK_S)
         if server is not None:
@@ -159,7 +175,10 @@ class Keeper:
         pid = listening_process(self._socket_folder)
         if pid is None or status(self._postgres) == "stopping":
             return None
-        if pid <= 0:
+        if pid == UNTOLD:
+            # Somebody listens, so the file was written by who listens (see `is_ready`).
+            pid = int(self._pid_file.read_bytes().partition(b"\n")[0])
+        if pid == OUT_OF_SIGHT:
             message = "its server runs in another container, and has lost its keeper: end it there"
             raise GiveUp(message)
         return Server(pid, child=False)
@@ -174,7 +193,7 @@ class Keeper:
             return None
         else:
             self._leftovers_since = None
-            disown(self._postgres / "data" / "postmaster.pid")
+            disown(self._pid_file)
             disown(self._socket_folder / f"{SOCKET_NAME}.lock")
             self._log_start = os.fstat(self._log).st_size
             pid = os.fork()
@@ -186,7 +205,7 @@ class Keeper:
 
     def _become_server(self, server_lock: int) -> None:
         try:
-            os.set_inheritable(server_lock, True)  # noqa: FBT003 - no keyword there
+            os.set_inheritable(server_lock, True)
             os.dup2(self._log, 1)
             os.dup2(self._log, 2)
             os.execv(self._command[0], self._command)  # noqa: S606 - no shell on purpose
@@ -206,15 +225,17 @@ class Keeper:
             raise GiveUp(message)
 
     def _require_worth_another(self, server: Server) -> None:
-        """Give up on a server that never was ready, that died young, or that somebody stopped."""
+        """Give up on a server that never was ready, that dies young, or that somebody stopped."""
         if not self._reported:
             message = f"it ended with exit code {server.exit_code}.\n{self._log_tail()}"
             raise GiveUp(message)
         if server.exit_code == 0:
             message = "keeper: the server was stopped; leaving"
             raise GiveUp(message)
-        if time.monotonic() - server.born < SHORT_LIFE_S:
-            message = "keeper: the server ended soon after its start; leaving"
+        lived_long = time.monotonic() - server.born >= SHORT_LIFE_S
+        self._short_lives = 0 if lived_long else self._short_lives + 1
+        if self._short_lives > SHORT_LIVES_MAX:
+            message = "keeper: the server ends soon after each start; leaving"
             raise GiveUp(message)
 
     def _log_tail(self) -> str:
@@ -223,20 +244,25 @@ class Keeper:
             file.seek(max(self._log_start, end - LOG_TAIL_BYTES))
             return file.read().decode(errors="replace").strip()
 
-    def _shorten_log(self) -> None:
-        """Make what is too long the one old log, and begin again; writers append, so they go on."""
-        if os.fstat(self._log).st_size < LOG_BYTES_MAX:
-            return
-        path = log_file(self._postgres.parent)
-        with path.open("rb") as log, Path(f"{path}.1").open("wb") as old:
-            while block := log.read(COPY_BYTES):
-                old.write(block)
-        os.ftruncate(self._log, 0)
-
 
 def log_file(folder: Path) -> Path:
     """Return where the server of the data folder `folder` logs to."""
     return folder / "postgres" / "server.log"
+
+
+def shorten(log: int, path: Path) -> bool:
+    """Make a log that is too long the one old log, and begin anew; say whether it was too long.
+
+    `log` is open for appending on `path`, and so are the writers' descriptors: they go on at the
+    new end. What they write between the copy and the cut is lost, which a log can bear.
+    """
+    if os.fstat(log).st_size < LOG_BYTES_MAX:
+        return False
+    with path.open("rb") as whole, Path(f"{path}.1").open("wb") as old:
+        while block := whole.read(COPY_BYTES):
+            old.write(block)
+    os.ftruncate(log, 0)
+    return True
 
 
 def status(postgres: Path) -> str:
@@ -264,8 +290,8 @@ def is_ready(postgres: Path, socket_folder: Path) -> bool:
 def listening_process(socket_folder: Path) -> int | None:
     """Return the process that listens on the socket, or None when there is none.
 
-    The kernel says so: it is the process that called listen(2), whatever any file claims. It is 0
-    when the process cannot be seen from here, and -1 when this system does not tell.
+    The kernel says so: it is the process that called listen(2), whatever any file claims. It is
+    `OUT_OF_SIGHT` in another container, and `UNTOLD` where the system does not tell.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(1.0)
@@ -274,7 +300,7 @@ def listening_process(socket_folder: Path) -> int | None:
         except OSError:
             return None
         if not hasattr(socket, "SO_PEERCRED"):
-            return -1
+            return UNTOLD
         size = struct.calcsize("3i")
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         return int(struct.unpack("3i", credentials)[0])
@@ -321,7 +347,11 @@ def main() -> None:
         os._exit(0)  # Whoever started us has no child to wait for.
     keeper_lock = os.open(Path(folder) / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
     users = os.open(Path(folder) / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(keeper_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(keeper_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.write(1, BUSY.encode())
+        return
     become(int(uid), int(gid))
     os.umask(0o077)
     os.chdir("/")

@@ -31,9 +31,12 @@ from omninode_bridge.infrastructure.postgres.embedded.cluster import (
 from omninode_bridge.infrastructure.postgres.embedded.data_folder import (
     DataFolder,
     open_data_folder,
+    usable,
 )
 from omninode_bridge.infrastructure.postgres.embedded.errors import ServerStartFailed
 from omninode_bridge.infrastructure.postgres.embedded.file_lock import (
+    HeldLock,
+    holder_of,
     holding,
     is_locked,
     lock_file,
@@ -82,14 +85,7 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: when it cannot; the message says what to do.
         """
-        folder = open_data_folder(self.data_dir)
-        async with holding(folder.start_lock, wait_s=START_WAIT_S):
-            users = await lock_file(folder.users_lock, shared=True, wait_s=START_WAIT_S)
-            try:
-                address = await self._running(folder)
-            except BaseException:
-                users.release()
-                raise
+        users, address = await self._join(open_data_folder(self.data_dir))
         try:
             yield address
         finally:
@@ -106,17 +102,37 @@ class EmbeddedServer:
         Raises:
             LockTimeout: when the other writer did not finish within `wait_s`.
         """
-        path = open_data_folder(self.data_dir).writer_lock
-        async with holding(path, wait_s=wait_s, on_wait=on_wait) as lock:
+        folder = open_data_folder(self.data_dir)
+        with usable(folder.path):
+            lock = await lock_file(folder.writer_lock, wait_s=wait_s, on_wait=on_wait)
+        try:
             lock.sign()
             yield
+        finally:
+            lock.release()
+
+    def writer(self) -> int | None:
+        """Return the process id of who is writing, or was the last to, if it can be told."""
+        return holder_of(open_data_folder(self.data_dir).writer_lock)
+
+    async def _join(self, folder: DataFolder) -> tuple[HeldLock, ServerAddress]:
+        with usable(folder.path):
+            async with holding(folder.start_lock, wait_s=START_WAIT_S) as start:
+                start.sign()
+                users = await lock_file(folder.users_lock, shared=True, wait_s=START_WAIT_S)
+                try:
+                    return users, await self._running(folder)
+                except BaseException:
+                    users.release()
+                    raise
 
     async def _running(self, folder: DataFolder) -> ServerAddress:
         deadline = time.monotonic() + START_WAIT_S
         while time.monotonic() < deadline:
             if not is_locked(folder.keeper_lock):
                 socket_folder = await self._start(folder, deadline)
-                return ServerAddress(socket_folder)
+                if socket_folder is not None:
+                    return ServerAddress(socket_folder)
             found = find_socket_folder(folder)
             if found is not None and keeper.is_ready(folder.postgres, found):
                 return ServerAddress(found)
@@ -124,20 +140,23 @@ class EmbeddedServer:
         detail = f"it was not ready within {START_WAIT_S:g} s. Its log is {folder.log}."
         raise ServerStartFailed(folder.path, detail, "")
 
-    async def _start(self, folder: DataFolder, deadline: float) -> Path:
+    async def _start(self, folder: DataFolder, deadline: float) -> Path | None:
+        """Start a keeper; return None if one was faster, who was started for one who gave up."""
         binaries = postgres_binaries(self._binaries_folder)
-        await make_database(folder, binaries)
+        version = binaries.major_version()
+        await make_database(folder, binaries, version)
         socket_folder = make_socket_folder(folder)
-        self._configure(folder, binaries)
+        self._configure(folder, version)
         report = await _start_keeper(folder, socket_folder, binaries, deadline)
+        if report == keeper.BUSY:
+            return None
         if report != keeper.READY:
             require_reachable(folder, binaries)
             detail, _, log_tail = report.partition("\n")
             raise ServerStartFailed(folder.path, detail, log_tail)
         return socket_folder
 
-    def _configure(self, folder: DataFolder, binaries: PostgresBinaries) -> None:
-        version = binaries.major_version()
+    def _configure(self, folder: DataFolder, version: int) -> None:
         for name, text in (
             ("postgresql.conf", settings.postgresql_conf(version, self._extra_settings)),
             ("pg_hba.conf", settings.pg_hba_conf()),
@@ -150,7 +169,9 @@ async def _start_keeper(
     folder: DataFolder, socket_folder: Path, binaries: PostgresBinaries, deadline: float
 ) -> str:
     """Start a keeper and return what it reports."""
-    quoted = str(socket_folder).replace('"', '""')
+    # Relative where it can be, to the database: a server that is still stopping in a folder that
+    # was deleted then removes its own socket, not the one of a new folder of that name.
+    place = ".." if socket_folder == folder.postgres else str(socket_folder)
     command = [
         *(sys.executable, "-I", "-S", keeper.__file__),
         *(str(folder.path), str(socket_folder)),
@@ -159,7 +180,7 @@ async def _start_keeper(
         *("-c", f"config_file={folder.path / 'postgresql.conf'}"),
         *("-c", f"hba_file={folder.path / 'pg_hba.conf'}"),
         *("-c", f"ident_file={folder.path / 'pg_ident.conf'}"),
-        *("-c", f'unix_socket_directories="{quoted}"'),
+        *("-c", f'unix_socket_directories="{place}"'),
     ]
     reading, writing = os.pipe()
     try:

@@ -1,21 +1,22 @@
 """Where the server's socket goes: beside its database, or into a short folder of its own.
 
-The path of a socket may have 107 bytes on Linux and 103 on macOS, and clients take a comma in it
-for the border between two hosts. Where the folder's own path will not do, the socket goes into a
-folder in the system's folder for temporary files.
+The path of a socket may have 107 bytes on Linux and 103 on macOS; clients take a comma in it for
+the border between two hosts, and the server a quotation mark for the end of it. Where the folder's
+own path will not do, the socket goes into a folder in the system's folder for temporary files.
 
-Rule 1: that folder's name is derived from the data folder's path, and remembered in the data
-    folder with that path. A copy or a move of a data folder never meets the socket of the original.
+Rule 1: that folder's name begins with a hash of the data folder's path, and is remembered in the
+    data folder together with that path. So a copy of a data folder, or one made anew in the place
+    of one that was deleted, never meets the socket of the other.
 Rule 2: others can write where that folder is, so it is used only if it is a folder, no link, of
-    mode 0700, and the server's account's. It is made by mkdir, which neither follows a link nor
-    takes what is there. In a folder with the sticky bit, nobody else can put another in its place.
+    mode 0700, and the server's account's; and it is made by mkdir under a name nobody can guess,
+    which neither follows a link nor takes what is there. Nobody else can put another in its place:
+    that is what the sticky bit of its parent is for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 PATH_BYTES_MAX: Final = 103
 _REMEMBERED: Final = "socket-folder.txt"
-_ATTEMPTS: Final = 5
 
 
 def find_socket_folder(folder: DataFolder) -> Path | None:
@@ -50,21 +50,10 @@ def make_socket_folder(folder: DataFolder) -> Path:
     if found is not None:
         return found
     digest = hashlib.sha256(os.fsencode(folder.path)).hexdigest()[:16]
-    name = f"omninode-bridge-{digest}"
+    prefix = f"omninode-bridge-{digest}-"
     for parent in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - see rule 2
-        if not (fits(parent / f"{name}-{'0' * 8}") and _is_safe_parent(parent)):
-            continue
-        for attempt in range(_ATTEMPTS):
-            path = parent / (f"{name}-{secrets.token_hex(4)}" if attempt else name)
-            try:
-                path.mkdir(mode=0o700)
-            except FileExistsError:
-                if _is_safe(path, folder):
-                    return _remember(folder, path)
-                continue  # Somebody else took the name, by chance or not.
-            except OSError:
-                break
-            path.chmod(0o700)
+        if fits(parent / f"{prefix}{'?' * 8}") and _is_safe_parent(parent):
+            path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             if folder.account.uid != os.geteuid():
                 os.chown(path, folder.account.uid, folder.account.gid, follow_symlinks=False)
             return _remember(folder, path)
@@ -77,9 +66,9 @@ def make_socket_folder(folder: DataFolder) -> Path:
 
 
 def fits(socket_folder: Path) -> bool:
-    """Say whether a socket in `socket_folder` can be connected to."""
+    """Say whether clients can connect to a socket in `socket_folder`."""
     path = os.fsencode(socket_folder / SOCKET_NAME)
-    return len(path) <= PATH_BYTES_MAX and b"," not in path
+    return len(path) <= PATH_BYTES_MAX and not set(path) & set(b',"')
 
 
 def _is_safe(path: Path, folder: DataFolder) -> bool:
