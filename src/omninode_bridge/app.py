@@ -463,7 +463,7 @@ class Bridge:
 
     async def rebuild_projection(self) -> int:
         """Build the projection anew from the log while reads go on (R7); return its rows."""
-        return await ProjectionRebuildService(self._database).rebuild(self.partitions)
+        return await ProjectionRebuildService(self._database).rebuild()
 
     # -- inside ------------------------------------------------------------------------------------
 

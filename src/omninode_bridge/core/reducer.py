@@ -181,6 +181,8 @@ def _apply(
     if key_type is None:
         kind = action.workflow_key.partition(":")[0]
         return Refused(action, "invalid", f"no reducer is registered for keys {kind}:...", version)
+    if not action.payload.startswith(b"{"):
+        return Refused(action, "invalid", "the payload is not a JSON object", version)
     expected = action.expected_version
     if expected is not None and expected != version:
         detail = f"version {expected} was expected, the key is at {version}"

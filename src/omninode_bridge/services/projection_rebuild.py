@@ -1,7 +1,7 @@
 """Builds the projection anew, from the log, while reads and commits go on (R7).
 
 A new generation is filled beside the one that is read, in short transactions; when it has all but
-caught up, the rest is filled and the two are swapped together with their watermarks.
+caught up, the rest is filled and the two are swapped, at the watermarks of that moment.
 
 Rule 1: it reads the projections that stand in the log; nothing is folded, no effect is fired.
 Rule 2: died half way, it leaves a table that nobody reads and the next rebuild drops.
@@ -9,12 +9,12 @@ Rule 2: died half way, it leaves a table that nobody reads and the next rebuild 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
-    import asyncpg
+    from collections.abc import Iterable, Mapping
 
     from omninode_bridge.infrastructure.postgres.database import Database
 
@@ -32,7 +32,7 @@ class ProjectionRebuildService:
         """Work through `database`."""
         self._database = database
 
-    async def rebuild(self, partitions: int) -> int:
+    async def rebuild(self) -> int:
         """Rebuild and swap; return how many keys the projection shows then.
 
         Raises:
@@ -41,31 +41,30 @@ class ProjectionRebuildService:
         """
         await self._database.execute(SQL["drop_generation"])
         await self._database.execute(SQL["make_generation"])
-        filled = dict.fromkeys(range(partitions), 1)
+        filled: dict[int, int] = {}
         for _ in range(ROUNDS_MAX):  # bounded: should load outrun us, the swap fills the rest
-            rows = await self._database.fetch(SQL["heads"])
-            heads = {row["partition"]: row["head"] for row in rows}
-            if sum(heads[n] - filled[n] for n in filled) <= NEAR_ENTRIES:
+            rows = await self._database.fetch(SQL["watermarks"])
+            gap = 0
+            for partition, watermark in _by_partition(rows).items():
+                upto = filled.setdefault(partition, 1)
+                gap += watermark - upto
+                while upto < watermark:
+                    step = min(upto + STEP_ENTRIES, watermark)
+                    await self._database.execute(SQL["fill"], partition, upto, step)
+                    filled[partition] = upto = step
+            if gap <= NEAR_ENTRIES:
                 break
-            for partition, head in heads.items():
-                while filled[partition] < head:
-                    upto = min(filled[partition] + STEP_ENTRIES, head)
-                    await self._database.execute(SQL["fill"], partition, filled[partition], upto)
-                    filled[partition] = upto
         async with self._database.transaction() as connection:
             await connection.execute(SQL["set_lock_timeout"])
-            await self._swap(connection, filled)
+            rows = await connection.fetch(SQL["lock_watermarks"])
+            await connection.execute(SQL["lock_projection"])
+            for partition, watermark in _by_partition(rows).items():
+                upto = filled.get(partition, 1)
+                await connection.execute(SQL["fill"], partition, upto, watermark)
+            await connection.execute(SQL["swap"])
         rows_shown: int = await self._database.fetchval(SQL["count_rows"])
         return rows_shown
 
-    async def _swap(self, connection: asyncpg.Connection, filled: dict[int, int]) -> None:
-        rows = await connection.fetch(SQL["lock_watermarks"])
-        watermarks = {row["partition_id"]: row["offset"] for row in rows}
-        await connection.execute(SQL["lock_projection"])
-        for partition, upto in filled.items():
-            partition_id = f"state-committed/{partition}"
-            watermark = watermarks.get(partition_id, 1)
-            if watermark > upto:
-                await connection.execute(SQL["fill"], partition, upto, watermark)
-            await connection.execute(SQL["set_watermark"], partition_id, max(watermark, upto))
-        await connection.execute(SQL["swap"])
+
+def _by_partition(rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+    return {int(row["partition_id"].rpartition("/")[2]): row["offset"] for row in rows}

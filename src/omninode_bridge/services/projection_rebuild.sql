@@ -7,9 +7,10 @@ DROP TABLE IF EXISTS workflow_projection_next;
 CREATE TABLE workflow_projection_next (LIKE workflow_projection INCLUDING ALL)
     WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
--- name: heads
--- Where the history of each partition ends now.
-SELECT partition, state_committed_head AS head FROM event_log_partitions ORDER BY partition;
+-- name: watermarks
+-- How far the projection that is read has come: the next generation goes as far, and no further.
+SELECT partition_id, "offset" FROM projection_watermarks
+WHERE partition_id LIKE 'state-committed/%';
 
 -- name: fill
 -- $1 partition, $2 from offset, $3 to offset (exclusive). The last entry of each key wins; the
@@ -32,7 +33,8 @@ WHERE w.version < excluded.version;
 
 -- name: lock_watermarks
 -- First the watermarks, as the materializers do, then the table: so nobody waits in a circle.
--- Materializers wait from here on.
+-- Materializers wait from here on. Nothing is written to these rows (R11): the next generation is
+-- brought up to exactly these watermarks, and so they become its own (R7).
 SELECT partition_id, "offset" FROM projection_watermarks
 WHERE partition_id LIKE 'state-committed/%' ORDER BY partition_id FOR UPDATE;
 
@@ -43,11 +45,6 @@ LOCK TABLE workflow_projection IN ACCESS EXCLUSIVE MODE;
 -- name: set_lock_timeout
 -- For the transaction: a long reader must not make everyone else wait behind us.
 SET LOCAL lock_timeout = '2s';
-
--- name: set_watermark
--- $1 partition id, $2 offset. Never backwards: the caller has filled up to the further of the two.
-INSERT INTO projection_watermarks (partition_id, "offset", updated_at) VALUES ($1, $2, now())
-ON CONFLICT (partition_id) DO UPDATE SET "offset" = excluded."offset", updated_at = now();
 
 -- name: swap
 -- The next generation takes the place, the names of its indices included.
