@@ -1,4 +1,4 @@
--- The truth: one row a workflow key (DESIGN: canonical state).
+-- The truth: one row a workflow key, the canonical state.
 --
 -- No index but the primary key: an index over version or updated_at would keep every update from
 -- being HOT. The fill factor leaves room for the new row version on the same page.

@@ -1,5 +1,5 @@
 -- Partitions with their heads and leases, the log of every topic, positions, and the functions that
--- write them: the heart of the bridge (DESIGN sections 4 and 5).
+-- write them: the heart of the bridge (docs/architecture).
 --
 -- Words: a *head* is the next offset a topic of a partition will give; *low* is the first offset
 -- that is still there; a *position* is the next offset a consumer will read. All begin at 1, so

@@ -75,7 +75,7 @@ class Codec(Protocol):
 class KeyType:
     """What is declared of the keys `name:...`: the reducer's version, and its two functions.
 
-    `fenced` keys keep their highest committed epoch and its lease (DESIGN: epochs).
+    `fenced` keys keep their highest committed epoch and its lease.
     """
 
     name: str
@@ -241,7 +241,7 @@ def _checked_state(transition: Transition) -> Mapping[str, Any]:
 
 
 def _fence(snapshot: Snapshot, action: SealedAction) -> Refused | None:
-    """Say no to the words of an owner who has been followed by another (DESIGN: epochs)."""
+    """Say no to the words of an owner who has been followed by another."""
     if action.epoch is None or snapshot.epoch is None:
         return None
     if action.epoch < snapshot.epoch:
