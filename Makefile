@@ -58,13 +58,15 @@ clean: ## Remove what make has made, but not the data in .data
 	  .mypy_cache .pytest_cache .ruff_cache
 	find src tests migrations -name __pycache__ -prune -exec rm -rf {} +
 
-# Only what the lock names, with the hashes it names; our own code is a link into src/.
+# Only what the lock names, with the hashes it names: it is complete, so nothing is left to resolve
+# (older pips resolve an extra to its newest release, and then miss its hash). Our own code is a link
+# into src/.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  "omninode_bridge needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --require-hashes --requirement requirements.lock
+	  --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --no-build-isolation --editable .
 	@touch $@
