@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 START_WAIT_S: Final = 300.0
 """Recovery after a crash replays at most `max_wal_size`; a slow disk takes minutes for that."""
 WRITER_WAIT_S: Final = 3600.0
+_STARTS_MAX: Final = 5
 _LOOK_S: Final = 0.005
 _REPORT_BYTES_MAX: Final = 64 * 1024
 
@@ -128,8 +129,12 @@ class EmbeddedServer:
 
     async def _running(self, folder: DataFolder) -> ServerAddress:
         deadline = time.monotonic() + START_WAIT_S
+        starts = 0
         while time.monotonic() < deadline:
             if not is_locked(folder.keeper_lock):
+                starts += 1
+                if starts > _STARTS_MAX:
+                    raise ServerStartFailed(folder.path, "its keeper ends without a word.", "")
                 socket_folder = await self._start(folder, deadline)
                 if socket_folder is not None:
                     return ServerAddress(socket_folder)
@@ -141,14 +146,18 @@ class EmbeddedServer:
         raise ServerStartFailed(folder.path, detail, "")
 
     async def _start(self, folder: DataFolder, deadline: float) -> Path | None:
-        """Start a keeper; return None if one was faster, who was started for one who gave up."""
+        """Start a keeper; return None if it said nothing, or is not needed.
+
+        It says nothing when it is killed. It is not needed when one was faster, that was started
+        for somebody who did not wait for it.
+        """
         binaries = postgres_binaries(self._binaries_folder)
         version = binaries.major_version()
         await make_database(folder, binaries, version)
         socket_folder = make_socket_folder(folder)
         self._configure(folder, version)
         report = await _start_keeper(folder, socket_folder, binaries, deadline)
-        if report == keeper.BUSY:
+        if report in {"", keeper.BUSY}:
             return None
         if report != keeper.READY:
             require_reachable(folder, binaries)
@@ -219,4 +228,4 @@ async def _read_to_end(reading: int, deadline: float) -> str:
         if not block:
             break
         data += block
-    return data.decode(errors="replace").strip() or "its keeper ended without a word."
+    return data.decode(errors="replace").strip()
