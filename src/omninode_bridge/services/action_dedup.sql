@@ -21,7 +21,3 @@ WITH expired AS (
 )
 DELETE FROM action_dedup_log d USING expired e
 WHERE d.workflow_key = e.workflow_key AND d.action_id = e.action_id;
-
--- name: count_expired
--- Rows past their time that still wait to be removed.
-SELECT count(*) FROM action_dedup_log WHERE expires_at < now();
