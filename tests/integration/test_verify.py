@@ -89,8 +89,8 @@ async def test_what_nobody_touched_verifies(filled: str) -> None:
         ),
         (
             (
-                "INSERT INTO workflow_projection SELECT 'counter:orphan', version, tag, last_action,"
-                " namespace, updated_at, indices, extras FROM workflow_projection"
+                "INSERT INTO workflow_projection SELECT 'counter:orphan', version, tag,"
+                " last_action, namespace, updated_at, indices, extras FROM workflow_projection"
                 " WHERE workflow_key = 'counter:3'"
             ),
             {"projection without history"},
