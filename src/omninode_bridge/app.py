@@ -352,8 +352,7 @@ class Bridge:
             action without an answer, and the later ones may have committed too.
         """
         sealed = [self._seal_handed(handed, remember_for) for handed in actions]
-        host = self._writing()
-        futures = [await host.submit(action) for action in sealed]
+        futures = await self._hand_over(sealed)
         outcomes: list[Outcome] = []
         for action, future in zip(sealed, futures, strict=True):
             try:
@@ -362,6 +361,28 @@ class Bridge:
             except TimeoutError as error:
                 raise OutcomeUnknown(action.workflow_key, action.action_id, timeout) from error
         return outcomes
+
+    async def hand_over(
+        self, actions: Iterable[Handed], *, remember_for: timedelta | None = REMEMBER_FOR
+    ) -> Sequence[asyncio.Future[Outcome]]:
+        """Hand many over, and return the futures of their outcomes in order without waiting.
+
+        For who keeps several calls under way: when the next call is made after this one has
+        returned, the actions of both are applied in the order given, for each key. All are checked
+        before the first is handed over. Waits while the inbox of a partition is full.
+
+        Raises:
+            InvalidAction, BridgeClosed: as `submit`.
+        """
+        return await self._hand_over([self._seal_handed(h, remember_for) for h in actions])
+
+    def check(self, action: Handed) -> None:
+        """Find out whether `action` could be submitted, without doing so.
+
+        Raises:
+            InvalidAction: as `submit`.
+        """
+        self._seal_handed(action, REMEMBER_FOR)
 
     async def enqueue(
         self,
@@ -481,6 +502,10 @@ class Bridge:
             message = f"the bridge {what}: it takes no actions"
             raise BridgeClosed(message)
         return self._host
+
+    async def _hand_over(self, sealed: Iterable[SealedAction]) -> Sequence[asyncio.Future[Outcome]]:
+        host = self._writing()
+        return [await host.submit(action) for action in sealed]
 
     def _seal_handed(self, handed: Handed, remember_for: timedelta | None) -> SealedAction:
         if not isinstance(handed, Action):
