@@ -1,0 +1,66 @@
+"""Calls that a test wants to fail: before they are done, or after, when their reply is lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from omninode_bridge.core.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Call = Literal[
+    "store.read",
+    "store.commit",
+    "store.locked",
+    "locked.read",
+    "locked.recall",
+    "locked.commit",
+    "actions.append",
+    "actions.read",
+    "actions.position",
+    "intents.read",
+    "intents.positions",
+    "projections.read",
+    "projections.watermark",
+    "projections.apply",
+    "leases.acquire",
+    "leases.renew",
+    "leases.release",
+    "outcomes.cleanup_expired",
+    "segments.drop_segments",
+]
+"""A method of a port, by the name the world has for that port. `store.locked` is done when its
+transaction ends: that is where its reply is lost."""
+
+When = Literal["before", "after"]
+
+
+class Interruptions:
+    """Which of the next calls fail, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._planned: dict[Call, deque[When | None]] = {}
+
+    def plan(self, call: Call, when: When, *, skip: int, times: int) -> None:
+        """After `skip` calls that work, let `times` calls fail."""
+        planned = self._planned.setdefault(call, deque())
+        planned.extend([None] * skip + [when] * times)
+
+    @contextmanager
+    def around(self, call: Call) -> Iterator[None]:
+        """Do what was planned for this call around the block that does it.
+
+        Raises:
+            DatabaseUnavailable: as a lost connection does.
+        """
+        planned = self._planned.get(call)
+        when = planned.popleft() if planned else None
+        if when == "before":
+            raise DatabaseUnavailable(f"{call}: interrupted before it was done")
+        yield
+        if when == "after":
+            raise DatabaseUnavailable(f"{call}: done, but its reply was lost")

@@ -1,0 +1,160 @@
+"""The truth in memory: implements the ports `CanonicalStore`, `Leases` and `OutcomeCleaning`."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from omninode_bridge.testing.commits import commit_in
+from omninode_bridge.testing.tables import Changes, Lease
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from datetime import timedelta
+    from uuid import UUID
+
+    from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
+    from omninode_bridge.core.reducer import Codec, Snapshot
+    from omninode_bridge.ports import Clock
+    from omninode_bridge.testing.interruptions import Interruptions
+    from omninode_bridge.testing.tables import Tables
+
+
+class MemoryCanonicalStore:
+    """Implements the port `CanonicalStore`."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        interruptions: Interruptions,
+        codec: Codec,
+        clock: Clock,
+        lease: timedelta,
+    ) -> None:
+        """Commit into `tables`; a commit that shows its owner lengthens the lease to `lease`."""
+        self.tables = tables
+        self.interruptions = interruptions
+        self._codec = codec
+        self._clock = clock
+        self._lease = lease
+
+    async def read(self, keys: Iterable[str]) -> dict[str, Snapshot]:
+        """Return the snapshots of `keys`; keys never seen are absent."""
+        with self.interruptions.around("store.read"):
+            states = self.tables.states
+            return {key: states[key] for key in keys if key in states}
+
+    async def commit(self, commit: Commit) -> Accepted | Refusal:
+        """Make the batch durable (R2), or write nothing and say all the reasons."""
+        with self.interruptions.around("store.commit"):
+            async with self.tables.partition(commit.partition).lock:
+                changes = Changes()
+                result = self.commit_in(changes, commit)
+                self.tables.apply(commit.partition, changes)
+                return result
+
+    @asynccontextmanager
+    async def locked(self, partition: int) -> AsyncIterator[MemoryLockedPartition]:
+        """Hold the partition: one transaction, which ends with the context."""
+        with self.interruptions.around("store.locked"):
+            async with self.tables.partition(partition).lock:
+                changes = Changes()
+                yield MemoryLockedPartition(self, partition, changes)
+                self.tables.apply(partition, changes)
+
+    def commit_in(self, changes: Changes, commit: Commit) -> Accepted | Refusal:
+        """Add a commit to a transaction that holds the partition, or say why not."""
+        return commit_in(self.tables, changes, commit, self._codec, self._clock(), self._lease)
+
+
+class MemoryLockedPartition:
+    """Implements the port `LockedPartition`: sees what it has changed itself, as nobody else."""
+
+    def __init__(self, store: MemoryCanonicalStore, partition: int, changes: Changes) -> None:
+        """Collect into `changes`."""
+        self._store = store
+        self._partition = partition
+        self._changes = changes
+
+    async def read(self, keys: Iterable[str]) -> dict[str, Snapshot]:
+        """Return the snapshots of `keys`; keys never seen are absent."""
+        with self._store.interruptions.around("locked.read"):
+            states = self._store.tables.seen_states(self._changes)
+            return {key: states[key] for key in keys if key in states}
+
+    async def recall(self, names: Iterable[ActionName]) -> dict[ActionName, Remembered]:
+        """Return the remembered outcomes among `names`."""
+        with self._store.interruptions.around("locked.recall"):
+            outcomes = self._store.tables.seen_outcomes(self._changes)
+            return {name: outcomes[name].remembered for name in names if name in outcomes}
+
+    async def commit(self, commit: Commit) -> Accepted | Refusal:
+        """Commit in this transaction; it becomes durable when the context ends."""
+        assert commit.partition == self._partition, "a transaction writes to one partition (R11)"
+        with self._store.interruptions.around("locked.commit"):
+            return self._store.commit_in(self._changes, commit)
+
+
+class MemoryLeases:
+    """Implements the port `Leases`, by the clock of the world."""
+
+    def __init__(self, tables: Tables, interruptions: Interruptions, clock: Clock) -> None:
+        """Write leases into `tables`."""
+        self._tables = tables
+        self._interruptions = interruptions
+        self._clock = clock
+
+    async def acquire(
+        self, owner: UUID, name: str, lease: timedelta, partitions: Iterable[int]
+    ) -> list[int]:
+        """Take those of `partitions` that are free or expired, or already ours; return them."""
+        with self._interruptions.around("leases.acquire"):
+            taken: list[int] = []
+            for number in partitions:
+                partition = self._tables.partition(number)
+                async with partition.lock:
+                    now, held = self._clock(), partition.lease
+                    if held is None or held.owner == owner or held.until < now:
+                        partition.lease = Lease(owner, name, now + lease)
+                        taken.append(number)
+            return taken
+
+    async def renew(self, owner: UUID, lease: timedelta) -> list[int]:
+        """Lengthen the leases of `owner`; return the partitions it still owns."""
+        with self._interruptions.around("leases.renew"):
+            renewed: list[int] = []
+            for number, partition in enumerate(self._tables):
+                async with partition.lock:
+                    if partition.lease is not None and partition.lease.owner == owner:
+                        partition.lease.until = self._clock() + lease
+                        renewed.append(number)
+            return renewed
+
+    async def release(self, owner: UUID) -> None:
+        """Let all partitions of `owner` go."""
+        with self._interruptions.around("leases.release"):
+            for partition in self._tables:
+                async with partition.lock:
+                    if partition.lease is not None and partition.lease.owner == owner:
+                        partition.lease = None
+
+
+class MemoryOutcomes:
+    """Implements the port `OutcomeCleaning`, by the clock of the world."""
+
+    def __init__(self, tables: Tables, interruptions: Interruptions, clock: Clock) -> None:
+        """Clean `tables`."""
+        self._tables = tables
+        self._interruptions = interruptions
+        self._clock = clock
+
+    async def cleanup_expired(self, limit: int) -> int:
+        """Forget up to `limit` outcomes whose time is over, the oldest first; return how many."""
+        with self._interruptions.around("outcomes.cleanup_expired"):
+            now = self._clock().timestamp()
+            rows = self._tables.outcomes
+            expired = [name for name, row in rows.items() if row.expires_at < now]
+            expired.sort(key=lambda name: rows[name].expires_at)
+            for name in expired[:limit]:
+                del rows[name]
+            return len(expired[:limit])

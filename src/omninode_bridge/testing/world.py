@@ -1,0 +1,96 @@
+"""A world in memory: every port of the bridge over one store, as honest as PostgreSQL.
+
+Rule 1: it keeps the promises of the ports; `tests/contract/` asks PostgreSQL the same questions.
+Rule 2: no clock and no dice of its own, and no waiting but for locks: what happens depends on
+        the calls, their order, and the clock it was given.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from omninode_bridge.infrastructure.codec import CanonicalCodec
+from omninode_bridge.testing.interruptions import Interruptions
+from omninode_bridge.testing.logs import (
+    MemoryActionLog,
+    MemoryIntentLog,
+    MemoryProjectionLog,
+    MemorySegments,
+)
+from omninode_bridge.testing.stores import MemoryCanonicalStore, MemoryLeases, MemoryOutcomes
+from omninode_bridge.testing.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omninode_bridge.core.message import ReducerGaveUp
+    from omninode_bridge.ports import Clock, LoggedProjection
+    from omninode_bridge.testing.interruptions import Call, When
+
+LEASE: Final = timedelta(seconds=5)
+SEGMENT_ENTRIES: Final = 200_000
+
+
+class MemoryWorld:
+    """The ports `store`, `actions`, `intents`, `projections`, `leases`, `outcomes`, `segments`.
+
+    Whoever shares a world shares its database; `clock` is that database's clock.
+
+        clock = SettableClock()
+        world = MemoryWorld(partitions=2, clock=clock)
+        world.interrupt("store.commit", when="after")  # the next reply of a commit is lost
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        partitions: int = 4,
+        lease: timedelta = LEASE,
+        segment_entries: int = SEGMENT_ENTRIES,
+    ) -> None:
+        """Begin empty. `lease` and `segment_entries` are as with PostgreSQL's stores."""
+        codec = CanonicalCodec()
+        interruptions = Interruptions()
+        tables = Tables(partitions, segment_entries)
+        self.clock = clock
+        self.partitions = partitions
+        self._interruptions = interruptions
+        self._tables = tables
+        self.store = MemoryCanonicalStore(tables, interruptions, codec, clock, lease)
+        self.actions = MemoryActionLog(tables, interruptions)
+        self.intents = MemoryIntentLog(tables, interruptions)
+        self.projections = MemoryProjectionLog(tables, interruptions)
+        self.leases = MemoryLeases(tables, interruptions, clock)
+        self.outcomes = MemoryOutcomes(tables, interruptions, clock)
+        self.segments = MemorySegments(tables, interruptions)
+
+    def interrupt(self, call: Call, *, when: When, skip: int = 0, times: int = 1) -> None:
+        """Let the next `times` calls of `call` raise DatabaseUnavailable, after `skip` that work.
+
+        `before`: the call does nothing. `after`: it is done, and its reply is lost; for
+        `store.locked` that is the end of its transaction, while any other call that is lost within
+        that transaction takes the transaction with it.
+        """
+        self._interruptions.plan(call, when, skip=skip, times=times)
+
+    def register(self, consumer: str, topic: str, partition: int, home: int) -> None:
+        """Hold back the segments of a transient topic for `consumer`, from its low on."""
+        here = self._tables.partition(partition)
+        low = {"action": here.actions.low, "intent": here.intents.low}[topic]
+        self._tables.positions.setdefault((consumer, topic, partition, home), low)
+
+    def retire(self, consumer: str, topic: str) -> None:
+        """No longer hold anything back for `consumer`."""
+        retired = [key for key in self._tables.positions if key[:2] == (consumer, topic)]
+        for key in retired:
+            del self._tables.positions[key]
+
+    def projection(self, workflow_key: str) -> LoggedProjection | None:
+        """Return the projected row of `workflow_key`, as the entry it was made from."""
+        return self._tables.projections.get(workflow_key)
+
+    def gave_up(self, partition: int) -> Sequence[ReducerGaveUp]:
+        """Return the `reducer-gave-up` log of `partition`; its first entry has offset 1."""
+        return tuple(self._tables.partition(partition).gave_up)
