@@ -1,0 +1,52 @@
+"""What can be wrong with what a user hands in: a contract, or a file.
+
+    BridgeError
+    ├── ContractError    a contract that cannot work, with the line to change
+    └── InvalidFile      a file that cannot be read, or not to its end
+
+One row that is wrong is no error but an `InvalidRow`: it is reported and skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omninode_bridge import BridgeError
+
+
+class ContractError(BridgeError):
+    """A contract that cannot work: `FILE:LINE: what is wrong and what to do`."""
+
+    def __init__(self, file: str, line: int, detail: str) -> None:
+        """`line` counts from 1."""
+        super().__init__(f"{file}:{line}: {detail}")
+        self.file = file
+        self.line = line
+        self.detail = detail
+
+
+class InvalidFile(BridgeError):
+    """A file that cannot be read as CSV, or not to its end. `line` is None for the whole file.
+
+    The rows before the line are as good as any: they were taken.
+    """
+
+    def __init__(self, file: str, line: int | None, detail: str) -> None:
+        """`line` counts from 1."""
+        super().__init__(f"{file}: {detail}" if line is None else f"{file}:{line}: {detail}")
+        self.file = file
+        self.line = line
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """A row that was skipped. `line` is the line on which it starts, counted from 1."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        """Say it as compilers do."""
+        return f"{self.file}:{self.line}: {self.reason}"

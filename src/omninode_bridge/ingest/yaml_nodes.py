@@ -1,0 +1,184 @@
+"""YAML with the line of each value, read strictly: one meaning, or an error that names the line.
+
+Rule 1: only the shapes that were asked for; an unknown or repeated field is an error.
+Rule 2: text is text. What YAML 1.1 makes something else of (`NO`, `on`, `1_000`) has to be quoted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import orjson
+import yaml
+
+from omninode_bridge.ingest.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+TEXT_CHARS_MAX: Final = 262_144
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
+_TAG: Final = "tag:yaml.org,2002:"
+_KINDS: Final = {
+    "bool": "as yes or no",
+    "int": "as a number",
+    "float": "as a number",
+    "null": "as nothing",
+    "timestamp": "as a date",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value with its place: `what` is how messages call it."""
+
+    file: str
+    what: str
+    node: yaml.Node
+
+    @property
+    def line(self) -> int:
+        """The line on which it starts, counted from 1."""
+        return _line(self.node)
+
+    def error(self, detail: str) -> ContractError:
+        """Return the error that blames this value."""
+        return ContractError(self.file, self.line, detail)
+
+    def fields(self, required: Collection[str], optional: Collection[str]) -> dict[str, Value]:
+        """Return the values of a mapping by their fields.
+
+        Raises:
+            ContractError: no mapping; a field that is unknown, repeated or missing.
+        """
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.error(f"{self.what} must be a mapping (`field: value`), not {self._shape()}")
+        known = [*required, *optional]
+        found: dict[str, Value] = {}
+        lines: dict[str, int] = {}
+        for key, node in self.node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else "[...]"
+            if name not in known:
+                detail = f"{self.what} has no field {name!r}; known are {', '.join(known)}"
+                raise ContractError(self.file, _line(key), detail)
+            if name in found:
+                detail = f"{name!r} is given twice, first on line {lines[name]}: keep one of them"
+                raise ContractError(self.file, _line(key), detail)
+            found[name], lines[name] = Value(self.file, f"'{name}'", node), _line(key)
+        missing = [repr(name) for name in required if name not in found]
+        if missing:
+            raise self.error(f"{self.what} lacks {' and '.join(missing)}: add it")
+        return found
+
+    def items(self) -> list[Value]:
+        """Return the values of a list.
+
+        Raises:
+            ContractError: no list.
+        """
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.error(f"{self.what} must be a list (`[one, two]`), not {self._shape()}")
+        return [
+            Value(self.file, f"item {number} of {self.what}", node)
+            for number, node in enumerate(self.node.value, start=1)
+        ]
+
+    def text(self) -> str:
+        """Return a text that is not empty.
+
+        Raises:
+            ContractError: no text, or one that could not be stored.
+        """
+        if not isinstance(self.node, yaml.ScalarNode):
+            raise self.error(f"{self.what} must be text, not {self._shape()}")
+        raw: str = self.node.value
+        if self.node.tag != f"{_TAG}str":
+            read = _KINDS.get(self.node.tag.removeprefix(_TAG), f"as {self.node.tag}")
+            raise self.error(
+                f'{self.what} must be text; YAML reads {raw!r} {read}: quote it, "{raw}"'
+            )
+        try:
+            # JSON writes one character as two escapes; YAML takes them for two characters.
+            text = raw.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise self.error(f"{self.what} holds half a character (a lone surrogate)") from None
+        if not text:
+            raise self.error(f"{self.what} must not be empty")
+        if "\0" in text:
+            raise self.error(f"{self.what} must not hold the character NUL")
+        return text
+
+    def number(self) -> int:
+        """Return a whole number of at least 1.
+
+        Raises:
+            ContractError: anything else, quoted, octal and sexagesimal numbers among it.
+        """
+        node = self.node
+        plain = isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}int"
+        if not plain or not _NUMBER.fullmatch(node.value):
+            shown = repr(node.value) if isinstance(node, yaml.ScalarNode) else self._shape()
+            raise self.error(f"{self.what} must be a whole number from 1, unquoted, not {shown}")
+        return int(node.value)
+
+    def choice(self, *choices: str) -> str:
+        """Return one of `choices`.
+
+        Raises:
+            ContractError: something else.
+        """
+        text = self.text()
+        if text not in choices:
+            raise self.error(f"{self.what} must be {' or '.join(choices)}, not {text!r}")
+        return text
+
+    def _shape(self) -> str:
+        match self.node:
+            case yaml.MappingNode():
+                return "a mapping"
+            case yaml.SequenceNode():
+                return "a list"
+            case _:
+                return f"{self.node.value!r}"
+
+
+def read(text: str, file: str, what: str) -> Value:
+    """Return the one document in `text`; `file` and `what` are for messages.
+
+    Raises:
+        ContractError: no YAML, nothing, or several documents.
+    """
+    if len(text) > TEXT_CHARS_MAX:
+        raise ContractError(file, 1, f"{what} has more than {TEXT_CHARS_MAX:,} characters")
+    try:
+        node = yaml.compose(_without_tabs(text), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = 1 if mark is None else mark.line + 1
+        raise ContractError(file, line, f"no YAML: {error.problem or error.context}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ContractError(file, line, f"no YAML: {error.reason}") from error
+    except RecursionError as error:
+        raise ContractError(file, 1, "no YAML we can read: it is nested too deep") from error
+    if node is None:
+        raise ContractError(file, 1, f"{what} is empty")
+    return Value(file, what, node)
+
+
+def _without_tabs(text: str) -> str:
+    """JSON may be indented with tabs, YAML may not; inside its strings JSON has none."""
+    if "\t" in text and text.lstrip().startswith("{"):
+        try:
+            orjson.loads(text)
+        except ValueError:
+            return text
+        return text.replace("\t", " ")
+    return text
+
+
+def _line(node: yaml.Node) -> int:
+    mark = node.start_mark
+    return 1 if mark is None else mark.line + 1
