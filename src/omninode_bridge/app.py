@@ -329,11 +329,19 @@ class Bridge:
             reply_to=reply_to,
         )
         host = self._writing()
+        future = host.submit_now(action)
+        if future is None:
+            try:
+                async with asyncio.timeout(timeout):
+                    return await (await host.submit(action))
+            except TimeoutError as error:
+                raise OutcomeUnknown(key, action.action_id, timeout) from error
+        # What asyncio.timeout does, at a third of its cost: this is the way of nearly every ask.
+        expiry = asyncio.get_running_loop().call_later(timeout, _expire, future, action, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                return await (await host.submit(action))
-        except TimeoutError as error:
-            raise OutcomeUnknown(key, action.action_id, timeout) from error
+            return await future
+        finally:
+            expiry.cancel()
 
     async def submit_many(
         self,
@@ -581,6 +589,11 @@ class Bridge:
 def default_data_dir() -> Path:
     """Return where the embedded database of this user lives unless they say otherwise."""
     return Path(platformdirs.user_data_path("omninode-bridge"))
+
+
+def _expire(future: asyncio.Future[Outcome], action: SealedAction, waited_s: float) -> None:
+    if not future.done():
+        future.set_exception(OutcomeUnknown(action.workflow_key, action.action_id, waited_s))
 
 
 def _now() -> datetime:

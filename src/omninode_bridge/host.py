@@ -162,6 +162,17 @@ class PartitionHost:
 
     # -- ways in -----------------------------------------------------------------------------------
 
+    def submit_now(self, action: SealedAction) -> asyncio.Future[Outcome] | None:
+        """Hand an action to a worker here that has room for it; None: `submit` knows another way.
+
+        It costs an asker a tenth of what waiting does, and nearly always there is room.
+        """
+        worker = self._workers.get(partition_of(action.workflow_key, self._world.partitions))
+        try:
+            return None if worker is None else worker.submit_now(action)
+        except BridgeClosed:
+            return None
+
     async def submit(self, action: SealedAction) -> asyncio.Future[Outcome]:
         """Hand an action to the worker of its partition, or, if it is not here, to the log.
 

@@ -170,12 +170,22 @@ class ReducerService:
         Raises:
             BridgeClosed: the worker takes no more work.
         """
-        while len(self._inbox) >= self._inbox_max and not self._closed:
+        while (future := self.submit_now(action)) is None:
             self._room.clear()
             await self._room.wait()
+        return future
+
+    def submit_now(self, action: SealedAction) -> asyncio.Future[Outcome] | None:
+        """Hand an action over if there is room for it in the inbox; None: there is none.
+
+        Raises:
+            BridgeClosed: the worker takes no more work.
+        """
         if self._closed:
             message = f"partition {self.partition} takes no more work here"
             raise BridgeClosed(message)
+        if len(self._inbox) >= self._inbox_max:
+            return None
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._inbox.append(Ask(action, future))
         self._arrived.set()
