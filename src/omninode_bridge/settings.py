@@ -1,0 +1,48 @@
+"""What the environment says, read once and validated: variables that begin with `OMNINODE_`.
+
+Rule 1: nothing below the application reads the environment; whoever reads these hands them on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from omninode_bridge.core.errors import ConfigurationError
+
+SCHEMES = ("postgresql://", "postgres://")
+
+
+def _is_database_url(url: str) -> str:
+    if url.startswith(SCHEMES):
+        return url
+    message = f"a database URL begins with {SCHEMES[0]}"
+    raise ValueError(message)
+
+
+class Settings(BaseSettings):
+    """`OMNINODE_DATA_DIR` and `OMNINODE_DATABASE_URL`; a variable that is empty counts as unset."""
+
+    model_config = SettingsConfigDict(env_prefix="OMNINODE_", env_ignore_empty=True, frozen=True)
+
+    data_dir: Path | None = None
+    database_url: Annotated[str, AfterValidator(_is_database_url)] | None = None
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: a variable has a value that cannot work. The value itself is not
+            repeated: a URL may hold a password.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        what = "; ".join(
+            f"OMNINODE_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()
+        )
+        raise ConfigurationError(what) from None

@@ -1,0 +1,42 @@
+"""The environment is read once, and what it says wrongly is said back without secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from omninode_bridge import ConfigurationError
+from omninode_bridge.settings import read_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMNINODE_DATA_DIR", raising=False)
+    monkeypatch.delenv("OMNINODE_DATABASE_URL", raising=False)
+
+
+def test_without_variables_nothing_is_set() -> None:
+    settings = read_settings()
+    assert (settings.data_dir, settings.database_url) == (None, None)
+
+
+def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMNINODE_DATA_DIR", "/somewhere/else")
+    monkeypatch.setenv("OMNINODE_DATABASE_URL", "postgresql://me@there/db")
+    settings = read_settings()
+    assert settings.data_dir == Path("/somewhere/else")
+    assert settings.database_url == "postgresql://me@there/db"
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMNINODE_DATABASE_URL", "")
+    assert read_settings().database_url is None
+
+
+def test_a_bad_variable_is_named_and_its_value_kept_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMNINODE_DATABASE_URL", "mysql://me:secret@there/db")
+    with pytest.raises(ConfigurationError, match="OMNINODE_DATABASE_URL") as caught:
+        read_settings()
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
