@@ -126,6 +126,14 @@ def open_data_folder(path: Path) -> DataFolder:
     return folder
 
 
+def is_marked(path: Path) -> bool:
+    """Return whether `path` is a data folder already, as far as we are allowed to see."""
+    try:
+        return (path.expanduser() / _MARKER).exists()
+    except PermissionError:
+        return True  # somebody's it is; opening it says whose
+
+
 @contextmanager
 def usable(path: Path) -> Iterator[None]:
     """Turn what the system refuses us in the data folder `path` into `DataFolderRefused`."""

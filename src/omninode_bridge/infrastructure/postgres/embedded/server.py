@@ -30,6 +30,7 @@ from omninode_bridge.infrastructure.postgres.embedded.cluster import (
 )
 from omninode_bridge.infrastructure.postgres.embedded.data_folder import (
     DataFolder,
+    is_marked,
     open_data_folder,
     usable,
 )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 START_WAIT_S: Final = 300.0
 """Recovery after a crash replays at most `max_wal_size`; a slow disk takes minutes for that."""
+STOP_WAIT_S: Final = 60.0
 WRITER_WAIT_S: Final = 3600.0
 _STARTS_MAX: Final = 5
 _LOOK_S: Final = 0.005
@@ -115,6 +117,21 @@ class EmbeddedServer:
     def writer(self) -> int | None:
         """Return the process id of who is writing, or was the last to, if it can be told."""
         return holder_of(open_data_folder(self.data_dir).writer_lock)
+
+    def is_new(self) -> bool:
+        """Return whether nobody has used the data folder yet; nothing is made by asking."""
+        return not is_marked(self.data_dir)
+
+    async def stopped(self, wait_s: float = STOP_WAIT_S) -> None:
+        """Return when the server has stopped, which it does by itself after its last user.
+
+        Raises:
+            TimeoutError: it still ran after `wait_s`.
+        """
+        keeper_lock = open_data_folder(self.data_dir).keeper_lock
+        async with asyncio.timeout(wait_s):
+            while keeper_lock.exists() and is_locked(keeper_lock):  # noqa: ASYNC110 - a lock
+                await asyncio.sleep(_LOOK_S)
 
     async def _join(self, folder: DataFolder) -> tuple[HeldLock, ServerAddress]:
         with usable(folder.path):
