@@ -1,0 +1,67 @@
+"""The contract of remembered outcomes: by whom they are found, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from omninode_bridge.core.commit import outcomes_of
+from omninode_bridge.core.message import ReducerGaveUp
+from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed
+from tests.contract.batches import accepted, action, committed, folded, snapshot, versions
+
+if TYPE_CHECKING:
+    from tests.contract.ports import Ports
+
+
+async def test_an_outcome_is_remembered_as_long_as_its_asker_wanted(ports: Ports) -> None:
+    asked = {
+        hours: action(f"counter:{n}", remember_s=None if hours is None else hours * 3600.0)
+        for n, hours in enumerate((1, 6, None))
+    }
+    await committed(ports, *asked.values())
+
+    async def remembered() -> list[int | None]:
+        names = {(each.workflow_key, each.action_id): hours for hours, each in asked.items()}
+        async with ports.store.locked(0) as locked:
+            return [names[name] for name in await locked.recall(names)]
+
+    assert await ports.outcomes.cleanup_expired(10) == 0
+    await ports.beside.let_pass(timedelta(hours=2))
+    assert await remembered() == [1, 6, None], "presence decides, not expiry"
+    assert await ports.outcomes.cleanup_expired(10) == 1
+    assert await remembered() == [6, None]
+    await ports.beside.let_pass(timedelta(days=10_000))
+    assert await ports.outcomes.cleanup_expired(10) == 1
+    assert await remembered() == [None]
+
+
+async def test_a_forgotten_id_is_an_action_like_any_other(ports: Ports) -> None:
+    again = action(remember_s=60.0)
+    await committed(ports, again)
+    await ports.beside.let_pass(timedelta(minutes=2))
+    assert await ports.outcomes.cleanup_expired(10) == 1
+    assert versions(await committed(ports, again)) == [2]
+
+
+async def test_a_give_up_keeps_its_reason_detail_attempts_and_version(ports: Ports) -> None:
+    await committed(ports, action())
+    turned_down = action(action_type="Refused")
+    commit = replace(await folded(ports.store, turned_down), attempts=3)
+    (told,) = outcomes_of(commit, accepted(await ports.store.commit(commit)))
+    expected = ReducerGaveUp("counter:1", turned_down.action_id, 3, "rejected", "as you wished", 1)
+    assert told == expected
+    name = ("counter:1", turned_down.action_id)
+    async with ports.store.locked(0) as locked:
+        assert (await locked.recall([name]))[name].outcome == expected
+
+
+async def test_what_is_read_back_folds_on_to_the_same_chain(ports: Ports) -> None:
+    steps = [action(payload={"amount": 0.1 * n}) for n in range(4)]
+    at_once = await folded(ports.store, *steps)
+    for step in steps:
+        await committed(ports, step)
+    last = at_once.steps[-1]
+    assert isinstance(last, Absorbed)
+    assert await snapshot(ports, "counter:1") == last.snapshot != NEVER_SEEN
