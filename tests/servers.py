@@ -17,7 +17,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -103,13 +103,26 @@ async def until_stopped(data_dir: Path) -> None:
         await asyncio.sleep(0.01)
 
 
+@contextmanager
+def make_server_folder() -> Iterator[Path]:
+    """Make such a folder for the length of the block; servers in it have stopped before it goes."""
+    folder = Path(tempfile.mkdtemp(prefix="omninode-bridge-test-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+        # With a factory, the loop is nobody else's.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            for marker in folder.glob("**/omninode_bridge.txt"):
+                runner.run(until_stopped(marker.parent))
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture
 def server_folder() -> Iterator[Path]:
     """Yield an empty folder under which data folders can be made, by root as well; gone after."""
-    folder = Path(tempfile.mkdtemp(prefix="omninode-bridge-test-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+    with make_server_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
