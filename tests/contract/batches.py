@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 from omninode_bridge.core.commit import Accepted, Commit, Move, Refusal, outcomes_of
-from omninode_bridge.core.message import SealedAction, StateCommitted, key_type_of
-from omninode_bridge.core.reducer import NEVER_SEEN, Snapshot, Step, fold
+from omninode_bridge.core.message import Intent, SealedAction, StateCommitted, key_type_of
+from omninode_bridge.core.projection import Projection
+from omninode_bridge.core.reducer import NEVER_SEEN, KeyType, Snapshot, Step, Transition, fold
 from tests.bridges import app
 from tests.contract.ports import AT, CODEC, LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
-    from omninode_bridge.core.message import Outcome
+    from omninode_bridge.core.message import Action, Outcome
     from omninode_bridge.ports import (
         CanonicalStore,
         LockedPartition,
@@ -22,7 +24,19 @@ if TYPE_CHECKING:
     from tests.contract.ports import Ports
 
 KEYS: Final = [f"counter:{n}" for n in range(6)]
-KEY_TYPES: Final = app.key_types()
+
+
+def _keep(_: dict[str, Any], action: Action) -> Transition:
+    """Make the payload the state, and tell of it."""
+    return Transition(action.payload, (Intent("Kept", action.workflow_key, action.payload),))
+
+
+def _show(_key: str, state: dict[str, Any], _type: str, _at: datetime) -> Projection:
+    return Projection("kept", "documents", indices=state, extras=state)
+
+
+KEY_TYPES: Final = app.key_types() | {"document": KeyType("document", 1, _keep, _show)}
+"""`counter:...` counts (tests/bridges.py), `document:...` is whatever the last action said."""
 
 
 def action(
