@@ -6,6 +6,7 @@ Rule 2: files and stored contracts are read alike: JSON is YAML.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from omninode_bridge.ingest.yaml_nodes import Value
 
+TEXT_CHARS_MAX: Final = 262_144
 LABEL_BYTES_MAX: Final = 200
 RESERVED_KEY_TYPES: Final = ("bench", "contract", "file", "namespace", "run")
 ANY: Final = "*"
@@ -57,7 +59,7 @@ class Contract:
         return self.key.prefix.partition(":")[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the contract as JSON with every field given; `load_contract` reads it again."""
+        """Return the contract as JSON with every field given; `restore_contract` reads it again."""
         return {
             "name": self.name,
             "version": self.version,
@@ -89,6 +91,22 @@ def load_contract(text: str, name: str) -> Contract:
     Raises:
         ContractError: naming the line of the first thing that is wrong.
     """
+    if len(text) > TEXT_CHARS_MAX:
+        raise ContractError(name, 1, f"a contract has at most {TEXT_CHARS_MAX:,} characters")
+    return _contract(text, name)
+
+
+def restore_contract(document: Mapping[str, Any], name: str) -> Contract:
+    """Return the contract that `as_dict` gave; `name` is for messages.
+
+    Raises:
+        ContractError: it is not one that this program understands.
+    """
+    # YAML refuses the one control character that JSON leaves as it is.
+    return _contract(json.dumps(document).replace("\x7f", "\\u007f"), name)
+
+
+def _contract(text: str, name: str) -> Contract:
     fields = read(text, name, "a contract").fields(_REQUIRED, _OPTIONAL)
     key = _template(fields["key"])
     _check_key(fields["key"], key)

@@ -1,7 +1,7 @@
 """Contracts in the database: `verify`, `show` and rebuilds need no file.
 
 A contract is the key `contract:<name>`; all its versions stay, since history is folded again with
-the version that made it. The newest reduces new rows.
+the version that made it. The newest reduces new rows, whichever version made actions of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from omninode_bridge import Action, App, Projection, ReducerGaveUp, Rejection, Transition
-from omninode_bridge.ingest.contract import load_contract
+from omninode_bridge.ingest.contract import restore_contract
 from omninode_bridge.ingest.reducer import projection_of, reducer_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ async def stored_contracts(bridge: Bridge) -> list[Contract]:
             versions: Mapping[str, Any] = stored.state["versions"]
             for version in sorted(versions, key=int):
                 place = f"{row.workflow_key} version {version}"
-                found.append(load_contract(orjson.dumps(versions[version]).decode(), place))
+                found.append(restore_contract(versions[version], place))
     return found
 
 

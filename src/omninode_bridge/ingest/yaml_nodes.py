@@ -18,7 +18,6 @@ from omninode_bridge.ingest.errors import ContractError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-TEXT_CHARS_MAX: Final = 262_144
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _TAG: Final = "tag:yaml.org,2002:"
 _KINDS: Final = {
@@ -150,19 +149,17 @@ def read(text: str, file: str, what: str) -> Value:
     Raises:
         ContractError: no YAML, nothing, or several documents.
     """
-    if len(text) > TEXT_CHARS_MAX:
-        raise ContractError(file, 1, f"{what} has more than {TEXT_CHARS_MAX:,} characters")
     try:
         node = yaml.compose(_without_tabs(text), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = 1 if mark is None else mark.line + 1
-        raise ContractError(file, line, f"no YAML: {error.problem or error.context}") from error
+        raise ContractError(file, line, f"not YAML: {error.problem or error.context}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ContractError(file, line, f"no YAML: {error.reason}") from error
+        raise ContractError(file, line, f"not YAML: {error.reason}") from error
     except RecursionError as error:
-        raise ContractError(file, 1, "no YAML we can read: it is nested too deep") from error
+        raise ContractError(file, 1, "not YAML that can be read: it is nested too deep") from error
     if node is None:
         raise ContractError(file, 1, f"{what} is empty")
     return Value(file, what, node)
