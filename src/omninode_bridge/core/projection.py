@@ -37,18 +37,33 @@ class Projection:
         Raises:
             TypeError, ValueError: naming the field.
         """
-        for what, label in (("tag", self.tag), ("namespace", self.namespace)):
-            if not isinstance(label, str):
-                message = f"a projection's {what} must be text, not {type(label).__name__}"
-                raise TypeError(message)
-            if len(label.encode()) > LABEL_BYTES_MAX or "\0" in label:
-                message = f"a projection's {what} is at most {LABEL_BYTES_MAX} bytes without NUL"
-                raise ValueError(message)
+        check_label("tag", self.tag)
+        check_label("namespace", self.namespace)
         for what, mapping in (("indices", self.indices), ("extras", self.extras)):
             # The first two cover nearly all; asking an abstract class costs ten times as much.
             if not (mapping is None or type(mapping) is dict or isinstance(mapping, Mapping)):
                 message = f"a projection's {what} must be a mapping or None"
                 raise TypeError(message)
+
+
+def check_label(what: str, label: object) -> str:
+    """Return `label` when it can be indexed: text of at most 512 bytes, no NUL.
+
+    Raises:
+        TypeError, ValueError: with `what` as its field.
+    """
+    if not isinstance(label, str):
+        message = f"a projection's {what} must be text, not {type(label).__name__}"
+        raise TypeError(message)
+    try:
+        size = len(label.encode())
+    except UnicodeEncodeError as error:
+        message = f"a projection's {what} holds a lone surrogate: not UTF-8"
+        raise ValueError(message) from error
+    if size > LABEL_BYTES_MAX or "\0" in label:
+        message = f"a projection's {what} is at most {LABEL_BYTES_MAX} bytes without NUL"
+        raise ValueError(message)
+    return label
 
 
 def project_plainly(

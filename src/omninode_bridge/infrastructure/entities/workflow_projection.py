@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator
 
-from omninode_bridge.core.projection import LABEL_BYTES_MAX
+from omninode_bridge.core.projection import check_label
 from omninode_bridge.infrastructure.entities.row import (
     AwareDatetime,
     Json,
@@ -21,9 +22,9 @@ class ModelWorkflowProjection(Row):
 
     workflow_key: WorkflowKey
     version: Version
-    tag: Annotated[str, Field(max_length=LABEL_BYTES_MAX)]
+    tag: Annotated[str, AfterValidator(partial(check_label, "tag"))]
     last_action: str | None
-    namespace: Annotated[str, Field(max_length=LABEL_BYTES_MAX)]
+    namespace: Annotated[str, AfterValidator(partial(check_label, "namespace"))]
     updated_at: AwareDatetime
     indices: Json | None
     extras: Json | None
