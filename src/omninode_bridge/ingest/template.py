@@ -42,7 +42,9 @@ class Template:
         for token in _TOKEN.finditer(text):
             column = token["column"]
             if token["brace"]:
-                message = f"a {token['brace']!r} without its other half; a literal one is doubled"
+                message = (
+                    f"the brace {token['brace']!r} lacks its other half; a literal one is doubled"
+                )
                 raise ValueError(message)
             if column == "":
                 raise ValueError("'{}' names no column: put its name between the braces")
