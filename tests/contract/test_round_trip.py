@@ -45,7 +45,7 @@ def nested(depth: int) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("how", ["at once", "one by one"])
 @given(documents=DOCUMENTS)
 @example(documents=[{}])
 @example(documents=[nested(200)])
@@ -58,12 +58,12 @@ def nested(depth: int) -> dict[str, Any]:
 )
 async def test_states_intents_projections_and_payloads_come_back_byte_for_byte(
     ports: Ports,
-    at_once: bool,
+    how: str,
     documents: list[dict[str, Any]],
 ) -> None:
     asked = [action(f"document:{next(_numbers)}", payload=document) for document in documents]
     sealed = [CODEC.encode(document) for document in documents]
-    if at_once:
+    if how == "at once":
         outcomes = await committed(ports, *asked)
     else:
         outcomes = [(await committed(ports, one))[0] for one in asked]
