@@ -54,11 +54,11 @@ COUNTER: Final = KeyType("counter", 3, counted)
 
 def absorbed(step: Step) -> Absorbed:
     """Return `step`, which was absorbed."""
-    assert isinstance(step, Absorbed), step
+    assert isinstance(step, Absorbed), str(step)[:1_000]
     return step
 
 
 def refused(step: Step) -> Refused:
     """Return `step`, which was given up."""
-    assert isinstance(step, Refused), step
+    assert isinstance(step, Refused), str(step)[:1_000]
     return step

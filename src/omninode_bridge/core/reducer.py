@@ -17,6 +17,7 @@ from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.message import (
     ACTION_ANSWERED,
     DEPTH_MAX,
+    PAYLOAD_BYTES_MAX,
     STATE_REPLACED,
     SUBMIT_ACTION,
     Action,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 DETAIL_CHARS_MAX: Final = 4_000
 INTENTS_MAX: Final = 1_000
+INTENT_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 8_192
+"""A follow-up action's payload may be as large as any; around it stand its key and its type."""
+
 STATE_BYTES_MAX: Final = 16 * 1_048_576
 
 
@@ -197,7 +201,8 @@ def _apply(
     try:
         transition = _reduce(snapshot, action, key_type, codec)
         if isinstance(transition, Rejection):
-            return Refused(action, "rejected", str(transition.reason)[:DETAIL_CHARS_MAX], version)
+            detail = _storable(str(transition.reason))[:DETAIL_CHARS_MAX]
+            return Refused(action, "rejected", detail, version)
         state = codec.encode(_checked_state(transition))
         if len(state) > STATE_BYTES_MAX:
             detail = f"the state would have {len(state)} bytes; {STATE_BYTES_MAX} are allowed"
@@ -269,12 +274,13 @@ def seal_intents(
             raise ValueError(message)
         if intent.intent_type == SUBMIT_ACTION:
             _check_follow_up(action, intent)
+        payload = codec.encode(dict(intent.payload))
+        if len(payload) > INTENT_BYTES_MAX:
+            detail = f"its payload has {len(payload)} bytes; {INTENT_BYTES_MAX} are allowed"
+            raise InvalidAction("intent", detail)
         sealed.append(
             SealedIntent(
-                intent_id(action.action_id, ordinal),
-                intent.intent_type,
-                intent.target,
-                codec.encode(dict(intent.payload)),
+                intent_id(action.action_id, ordinal), intent.intent_type, intent.target, payload
             )
         )
     return tuple(sealed)
@@ -361,7 +367,10 @@ def next_chain(chain: str, action: SealedAction, reducer_version: int, result_ha
 
 
 def _describe(error: Exception) -> str:
-    text = "".join(traceback.format_exception(error))
-    # NUL and lone surrogates cannot be stored as text; the end of a traceback says most.
-    printable = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-    return printable[-DETAIL_CHARS_MAX:]
+    # The end of a traceback says most.
+    return _storable("".join(traceback.format_exception(error)))[-DETAIL_CHARS_MAX:]
+
+
+def _storable(text: str) -> str:
+    """Write out the NULs and lone surrogates of `text`: no text column and no JSON takes them."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
