@@ -9,6 +9,7 @@ the character NUL are no part of it: JSONB has no place for them.
 from __future__ import annotations
 
 import re
+from enum import Enum
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,5 +74,7 @@ def _normal(value: object) -> object:
             return {key: _normal(item) for key, item in value.items()}
         case list() | tuple():
             return [_normal(item) for item in value]
+        case Enum():  # orjson writes its value
+            return _normal(value.value)
         case _:
             return value
