@@ -1,0 +1,20 @@
+"""Stamps the metadata of files and keeps exact totals a namespace: an application of the bridge.
+
+It uses the bridge's public names only, as any user's application does.
+"""
+
+from omninode_bridge.stamping.files import app
+from omninode_bridge.stamping.keys import check_namespace
+from omninode_bridge.stamping.run import Comparison, Summary, check, stamp
+from omninode_bridge.stamping.survey import Problem, Progress
+
+__all__ = [
+    "Comparison",
+    "Problem",
+    "Progress",
+    "Summary",
+    "app",
+    "check",
+    "check_namespace",
+    "stamp",
+]
