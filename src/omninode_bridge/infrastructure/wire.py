@@ -99,7 +99,8 @@ def committed_text(step: Absorbed, commit: Commit) -> str:
             "extras": projection.extras and _Fragment(projection.extras),
         },
     }
-    if snapshot.epoch is not None:
+    # A fenced key keeps its own, whatever the action says.
+    if snapshot.epoch is not None or snapshot.lease_id != step.action.lease_id:
         fields["epoch"] = snapshot.epoch
         fields["lease_id"] = snapshot.lease_id
     return orjson.dumps(fields).decode()
