@@ -80,6 +80,7 @@ async def stamp(
     *,
     prune: bool = False,
     exclude: frozenset[str] = frozenset(),
+    left_out: Path | None = None,
     report: Callable[[Problem], None] = ignore_problem,
     progress: Callable[[Progress], None] = ignore_progress,
 ) -> Summary:
@@ -87,9 +88,9 @@ async def stamp(
 
     When it returns, the totals of `namespace` are committed and projected. Killed at any moment and
     run again, it leaves the same totals. `prune` takes files that are gone out of them. `exclude`
-    are names: entries named so are left out, wherever they stand, as if they were not there. What
-    cannot be stamped is told to `report` and ends nothing; `progress` is called some ten times a
-    second.
+    are names: entries named so are left out, wherever they stand, as if they were not there; so is
+    the folder `left_out` (where the database itself lives, say). What cannot be stamped is told to
+    `report` and ends nothing; `progress` is called some ten times a second.
 
     Raises:
         ValueError: `namespace` is none.
@@ -99,7 +100,9 @@ async def stamp(
     """
     began = monotonic()
     check_namespace(namespace)
-    survey = Survey(folder, namespace, exclude=exclude, report=report, progress=progress)
+    survey = Survey(
+        folder, namespace, exclude=exclude, left_out=left_out, report=report, progress=progress
+    )
     await settle(bridge, 0)
     known = await known_files(bridge, namespace)
     stamping = _Stamping(bridge, namespace, survey, known)
@@ -128,6 +131,7 @@ async def check(
     namespace: str,
     *,
     exclude: frozenset[str] = frozenset(),
+    left_out: Path | None = None,
     report: Callable[[Problem], None] = ignore_problem,
     progress: Callable[[Progress], None] = ignore_progress,
 ) -> Comparison:
@@ -141,7 +145,9 @@ async def check(
         FileNotFoundError, NotADirectoryError: `folder` is none.
     """
     check_namespace(namespace)
-    survey = Survey(folder, namespace, exclude=exclude, report=report, progress=progress)
+    survey = Survey(
+        folder, namespace, exclude=exclude, left_out=left_out, report=report, progress=progress
+    )
     with suppress(BridgeClosed):  # opened for reading: it cannot hurry what is under way
         await settle(bridge, 0)
     known = await known_files(bridge, namespace)

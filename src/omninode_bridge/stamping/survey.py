@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.stamping.keys import path_bytes_max
 from omninode_bridge.stamping.reading import Hashed, read_batch
-from omninode_bridge.stamping.tree import Found, Missed, batches, printable, walk
+from omninode_bridge.stamping.tree import Found, Missed, batches, folder_id, printable, walk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -66,6 +66,7 @@ class Survey:
         namespace: str,
         *,
         exclude: frozenset[str],
+        left_out: Path | None,
         report: Callable[[Problem], None],
         progress: Callable[[Progress], None],
     ) -> None:
@@ -80,7 +81,8 @@ class Survey:
         self.files = self.bytes = self.skipped = self.failed = 0
         self._root = os.fsencode(folder)
         names = frozenset(os.fsencode(name) for name in exclude)
-        self._entries = walk(self._root, names, path_bytes_max(namespace))
+        own = None if left_out is None else folder_id(left_out)
+        self._entries = walk(self._root, names, path_bytes_max(namespace), own)
         self._report = report
         self._progress = progress
         self._failed_files: set[str] = set()

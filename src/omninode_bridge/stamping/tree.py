@@ -46,13 +46,27 @@ class Missed(NamedTuple):
 
 
 Batch = list[Found | Missed]
+FolderId = tuple[int, int]
+"""Device and number: what a folder is known by, whatever path leads to it."""
 
 
-def walk(root: bytes, exclude: frozenset[bytes], path_bytes_max: int) -> Iterator[Found | Missed]:
+def folder_id(path: str | os.PathLike[str]) -> FolderId | None:
+    """Return what a folder is known by; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - the like of which the walk sees
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def walk(
+    root: bytes, exclude: frozenset[bytes], path_bytes_max: int, left_out: FolderId | None = None
+) -> Iterator[Found | Missed]:
     """Yield what is below `root`: depth first, each folder's entries in the order of their bytes.
 
-    Entries named as one of `exclude` are left out, folders with all that is in them. Symbolic links
-    are not followed. Nothing is held but the listings of the folders that lead to where we are.
+    Entries named as one of `exclude` are left out, folders with all that is in them; so is the
+    folder `left_out`. Symbolic links are not followed. Nothing is held but the listings of the
+    folders that lead to where we are.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder. Below it, nothing is raised.
@@ -79,7 +93,8 @@ def walk(root: bytes, exclude: frozenset[bytes], path_bytes_max: int) -> Iterato
                 yield missed(raw, error)
                 continue
             if stat.S_ISDIR(status.st_mode):
-                folders.append(raw)
+                if (status.st_dev, status.st_ino) != left_out:
+                    folders.append(raw)
             else:
                 yield _looked_at(raw, status, path_bytes_max)
         pending.extend(reversed(folders))

@@ -1,0 +1,88 @@
+"""The command that measures: how fast this machine, this disk and this server are."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from omninode_bridge.bench import Load, app
+from omninode_bridge.cli import output
+from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, Place, find_place, run
+from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
+from omninode_bridge.infrastructure.postgres.pgbench import pgbench_tps
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from omninode_bridge.bench import Figures
+
+
+def bench(
+    mode: Annotated[
+        Literal["spread", "hot"], typer.Option(help="10,000 keys, or a single one.")
+    ] = "spread",
+    clients: Annotated[int, typer.Option(min=1, help="Asks in flight.")] = 1_000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 10.0,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure confirmed actions per second, with pgbench on the same server just before.
+
+    On an embedded database of its own that is gone afterwards, unless one is named.
+    """
+    figures = run(_bench(data_dir, database_url, Load(mode, clients, seconds)))
+    if as_json:
+        output.print_json(figures.as_dict())
+    else:
+        output.print_object("measured", figures.as_dict())
+
+
+async def _bench(data_dir: Path | None, database_url: str | None, load: Load) -> Figures:
+    async with _place(data_dir, database_url) as place, _url(place) as url:
+        yardstick = await pgbench_tps(url)
+        if yardstick is None:
+            output.say("pgbench is not here: there is no yardstick")
+        async with place.writing(app) as bridge:
+            bridge.observe(load.observe)
+            return await load.run(bridge, yardstick)
+
+
+@asynccontextmanager
+async def _place(data_dir: Path | None, database_url: str | None) -> AsyncIterator[Place]:
+    """Yield the place that is named, or a folder that lasts as long as we do.
+
+    The environment is not asked: nobody wants a load in the database they work with by surprise.
+    """
+    if data_dir is not None or database_url is not None:
+        yield find_place(data_dir, database_url)
+        return
+    folder = _make_folder()
+    try:
+        yield Place(folder / "data", None)
+    finally:
+        await EmbeddedServer(folder / "data").stopped()
+        shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def _url(place: Place) -> AsyncIterator[str]:
+    """Yield where the server is, and keep it running until the load is over."""
+    server = place.server()
+    if server is None:
+        assert place.database_url is not None
+        yield place.database_url
+        return
+    async with server.use() as address:
+        yield address.url
+
+
+def _make_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="omninode-bridge-bench-"))
+    folder.chmod(0o711)  # root's own folder would keep the server's account out
+    return folder

@@ -1,0 +1,70 @@
+"""All commands under one name, and what happens to an error that none of them handles."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from omninode_bridge.cli import bench, database, ingest, looking, stamping
+from omninode_bridge.cli.output import say
+from omninode_bridge.core.errors import BridgeError, ConfigurationError
+
+FAILED: Final = 1
+WRONG_USE: Final = 2
+
+program = typer.Typer(
+    name="omninode-bridge",
+    help="Durable workflow state on PostgreSQL: once per action, in order per key.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # what we expect has words; what is broken, a plain traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+program.command("stamp")(stamping.stamp)
+program.command("check")(stamping.check)
+program.command("ingest")(ingest.ingest)
+program.command("show")(looking.show)
+program.command("list")(looking.list_keys)
+program.command("history")(looking.history)
+program.command("explain")(looking.explain)
+program.command("verify")(looking.verify)
+program.command("bench")(bench.bench)
+program.add_typer(database.migrate, name="migrate")
+program.add_typer(database.projection, name="projection")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's calling convention
+    if wanted:
+        sys.stdout.write(f"omninode-bridge {version('omninode-bridge')}\n")
+        raise typer.Exit
+
+
+@program.callback()
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run the program and end the process with its exit status."""
+    try:
+        program()
+    except ConfigurationError as error:
+        say(str(error))
+        sys.exit(WRONG_USE)
+    except (BridgeError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has seen enough; nothing is left to be flushed to them.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+        say(str(error))
+        sys.exit(FAILED)
+    sys.exit(0)
