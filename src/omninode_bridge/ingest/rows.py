@@ -47,7 +47,7 @@ class _MalformedRow(Exception):
 class RowReader:
     """Makes actions of the records of one file, in their order.
 
-    Counting equal rows costs some 120 bytes of memory a row: 30 MB for the 262,200 of a bank's log.
+    Counting equal rows takes some 90 bytes of memory a row: 23 MB for 262,200 rows.
     """
 
     def __init__(self, contract: Contract, header: Sequence[str], file: str) -> None:

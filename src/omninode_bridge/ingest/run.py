@@ -84,7 +84,7 @@ async def ingest(
         ContractError: the contract fits neither the file nor the stored contracts.
         InvalidFile: the file cannot be read, or not to its end. What was read is committed then,
             but not with `strict`.
-        OutcomeUnknown: the database has not answered for minutes. Run it again.
+        OutcomeUnknown: the database has not answered for five minutes. Run it again.
     """
     if (contract.key_type, contract.version) not in bridge.app.every_version():
         message = f"open the bridge with app_of([..., contract]): it lacks {contract.name!r}"
