@@ -148,9 +148,14 @@ class ProjectionMaterializer:
         backlog = self._backlog
         while backlog and backlog[0].offset < self._watermark:
             backlog.popleft()
-        if backlog and backlog[0].offset == self._watermark:
-            size = min(len(backlog), BATCH_MAX)
-            return [backlog.popleft() for _ in range(size)]
+        batch: list[LoggedProjection] = []
+        # Not further than they join: between two of our commits there may be one from beside us.
+        while (
+            backlog and len(batch) < BATCH_MAX and backlog[0].offset == self._watermark + len(batch)
+        ):
+            batch.append(backlog.popleft())
+        if batch:
+            return batch
         if not backlog and self._watermark == self._handed_upto and not look:
             return ()
         return await self._log.read(self.partition, self._watermark, BATCH_MAX)
