@@ -42,24 +42,33 @@ async def pgbench_tps(url: str) -> float | None:
 
     Raises:
         DatabaseRefused: the role may not create a database.
-        OSError: pgbench failed; the message holds its words.
+        DatabaseUnavailable: the server cannot be reached.
+        OSError: pgbench failed, or took longer than two minutes; the message holds its words.
     """
     program = pgbench_program()
     if program is None:
         return None
+    await _execute(url, SQL["drop_database"], SQL["create_database"])
+    try:
+        # By hand: geturl() leaves out the slashes of a URL without a host.
+        parts = urlsplit(url)
+        own = f"{parts.scheme}://{parts.netloc}/omninode_bridge_pgbench?{parts.query}"
+        await _run(program, "-i", "-q", "-s", SCALE, own)
+        report = await _run(program, *LOAD, own)
+    finally:
+        await _execute(url, SQL["drop_database"])
+    found = re.search(r"tps = ([0-9.]+)", report)
+    return None if found is None else round(float(found[1]), 1)
+
+
+async def _execute(url: str, *statements: str) -> None:
     with translated():
         connection = await asyncpg.connect(url)
         try:
-            await connection.execute(SQL["drop_database"])
-            await connection.execute(SQL["create_database"])
-            own = urlsplit(url)._replace(path="/omninode_bridge_pgbench").geturl()
-            await _run(program, "-i", "-q", "-s", SCALE, own)
-            report = await _run(program, *LOAD, own)
+            for statement in statements:
+                await connection.execute(statement)
         finally:
-            await connection.execute(SQL["drop_database"])
             await connection.close()
-    found = re.search(r"tps = ([0-9.]+)", report)
-    return None if found is None else round(float(found[1]), 1)
 
 
 async def _run(program: Path | str, *arguments: str) -> str:
@@ -70,8 +79,16 @@ async def _run(program: Path | str, *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(WAIT_S):
-        out, words = await process.communicate()
+    try:
+        async with asyncio.timeout(WAIT_S):
+            out, words = await process.communicate()
+    except TimeoutError as error:
+        message = f"pgbench did not end within {WAIT_S:g} s"
+        raise TimeoutError(message) from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
         message = f"pgbench failed: {words.decode(errors='replace').strip()}"
         raise OSError(message)

@@ -3,5 +3,5 @@
 CREATE DATABASE omninode_bridge_pgbench;
 
 -- name: drop_database
--- Whatever an earlier run left.
-DROP DATABASE IF EXISTS omninode_bridge_pgbench;
+-- Whatever an earlier run left, and the sessions of a pgbench that was killed.
+DROP DATABASE IF EXISTS omninode_bridge_pgbench WITH (FORCE);
