@@ -122,8 +122,9 @@ async def store(bridge: Bridge, contract: Contract) -> None:
     app_of([*await stored_contracts(bridge), contract])
     payload = contract.as_dict()
     content = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS).decode()
+    key = f"{KEY_TYPE}:{contract.name}"
     outcome = await bridge.submit(
-        f"{KEY_TYPE}:{contract.name}",
+        key,
         STORED,
         payload,
         action_id=uuid5(_IDS, content),
@@ -132,7 +133,8 @@ async def store(bridge: Bridge, contract: Contract) -> None:
     )
     if isinstance(outcome, ReducerGaveUp):
         raise contract.error("version", outcome.detail)
-    await bridge.settled()
+    # Now, so that rows of a contract are never there without it, whenever we are killed.
+    await bridge.read(key, required_version=outcome.version, max_wait_ms=STORE_TIMEOUT_S * 1_000)
 
 
 def _raise_its_version(name: str, version: object) -> str:
