@@ -153,6 +153,7 @@ async def check(
     known = await known_files(bridge, namespace)
     stamped = {path: file.file_hash for path, file in known.items() if file.stamped}
     changed: list[str] = []
+    missing: list[str] = []
     new: list[str] = []
 
     async def compare(files: list[Hashed]) -> None:
@@ -164,8 +165,11 @@ async def check(
                 changed.append(file.path)
 
     await survey.each(compare)
-    changed += survey.failed_files() & stamped.keys()
-    missing = [path for path in stamped if not survey.spares(path)]
+    for path in stamped:  # those nobody has seen
+        if not survey.is_unknown(path):
+            missing.append(path)
+        elif survey.could_not_read(path):
+            changed.append(path)
     ok = not (changed or missing or new or survey.failed)
     return Comparison(ok, sorted(changed), sorted(missing), sorted(new))
 
@@ -212,7 +216,7 @@ class _Stamping:
         gone = [
             (path, known)
             for path, known in self._known.items()
-            if known.stamped and not self._survey.spares(path)
+            if known.stamped and not self._survey.is_unknown(path)
         ]
         for first in range(0, len(gone), REMOVALS_AT_ONCE):
             now = datetime.now(UTC)

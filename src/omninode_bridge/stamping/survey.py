@@ -85,8 +85,7 @@ class Survey:
         self._entries = walk(self._root, names, path_bytes_max(namespace), own)
         self._report = report
         self._progress = progress
-        self._failed_files: set[str] = set()
-        self._failed_folders: set[str] = set()
+        self._unknown: set[str] = set()
         self._found = self._done = self._bytes_done = 0
         self._walking = True
         self._told = monotonic()
@@ -113,16 +112,16 @@ class Survey:
             pool.shutdown(cancel_futures=True)
         self._progress(self._now())
 
-    def spares(self, path: str) -> bool:
+    def could_not_read(self, path: str) -> bool:
+        """Say whether `path` itself failed."""
+        return path in self._unknown
+
+    def is_unknown(self, path: str) -> bool:
         """Say whether nothing is known of `path`: it, or a folder above it, could not be read."""
-        if path in self._failed_files or "" in self._failed_folders:
+        if path in self._unknown or "" in self._unknown:
             return True
         ends = (end for end, letter in enumerate(path) if letter == "/")
-        return any(path[:end] in self._failed_folders for end in ends)
-
-    def failed_files(self) -> frozenset[str]:
-        """Return the paths of the files that could not be read."""
-        return frozenset(self._failed_files)
+        return any(path[:end] in self._unknown for end in ends)
 
     def fail(self, path: str, reason: str) -> None:
         """Report a file that could be read, but not stamped."""
@@ -167,8 +166,7 @@ class Survey:
             self.skipped += 1
         else:
             self.failed += 1
-            paths = self._failed_folders if entry.is_folder else self._failed_files
-            paths.add(entry.raw.decode("utf-8", "surrogateescape"))
+            self._unknown.add(entry.raw.decode("utf-8", "surrogateescape"))
         self._report(Problem(printable(entry.raw), entry.kind, entry.reason))
 
     def _tell(self, batch: Batch, read: list[Hashed]) -> None:

@@ -37,12 +37,11 @@ class Found(NamedTuple):
 
 
 class Missed(NamedTuple):
-    """A path that cannot be stamped. Of a folder that failed, nothing below it is known."""
+    """A path that cannot be stamped. Of what failed, nothing is known, nor of what is below it."""
 
     raw: bytes
     kind: Kind
     reason: str
-    is_folder: bool = False
 
 
 Batch = list[Found | Missed]
@@ -80,7 +79,7 @@ def walk(
         except OSError as error:
             if not below and isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise
-            yield missed(below, error, is_folder=True)
+            yield missed(below, error)
             continue
         folders = []
         for entry in entries:
@@ -136,17 +135,17 @@ def kind_of(mode: int) -> str:
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
 
 
-def missed(raw: bytes, error: OSError, *, is_folder: bool = False) -> Missed:
+def missed(raw: bytes, error: OSError) -> Missed:
     """Say why a path could not be listed or read: it is gone, or another thing now, or it fails."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return Missed(raw, "skipped", "it vanished", is_folder)
+            return Missed(raw, "skipped", "it vanished")
         case errno.ELOOP:
-            return Missed(raw, "skipped", kind_of(stat.S_IFLNK), is_folder)
+            return Missed(raw, "skipped", kind_of(stat.S_IFLNK))
         case errno.ENXIO:
-            return Missed(raw, "skipped", kind_of(stat.S_IFSOCK), is_folder)
+            return Missed(raw, "skipped", kind_of(stat.S_IFSOCK))
         case _:
-            return Missed(raw, "failed", error.strerror or str(error), is_folder)
+            return Missed(raw, "failed", error.strerror or str(error))
 
 
 def printable(raw: bytes) -> str:
