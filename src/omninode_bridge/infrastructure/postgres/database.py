@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S: Final = 60.0
 """No call to the server waits longer (R13); afterwards its result is unknown."""
 
+CLOSE_WAIT_S: Final = 5.0
+"""How long connections have to end by themselves."""
+
 BROKEN_PROMISE: Final = "OB001"
 # Classes of SQLSTATE that pass: connection (08), transaction state (25), rollback (40), resources
 # (53), not in prerequisite state (55), operator intervention (57), system error (58).
@@ -60,8 +63,6 @@ def translated() -> Iterator[None]:
         if sqlstate[:2] in _PASSING:
             raise DatabaseUnavailable(f"{detail} (SQLSTATE {sqlstate})") from error
         raise DatabaseRefused(sqlstate, detail) from error
-    except asyncpg.DataError as error:
-        raise ValueRefused("22000", str(error)) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
         raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
@@ -95,12 +96,12 @@ class Database:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close all connections, by force after five seconds."""
+        """Close all connections, by force those that do not end in time."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(CLOSE_WAIT_S):
                 await pool.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pool.terminate()
