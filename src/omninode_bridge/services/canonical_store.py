@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import orjson
 
 from omninode_bridge.core.commit import Accepted, Commit, Refusal, outcomes_of
+from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.message import (
     STATE_REPLACED,
     ReducerGaveUp,
@@ -130,8 +131,8 @@ class CanonicalStoreService:
         gives the action its id, time, epoch, lease and correlation; without it they are made.
 
         Raises:
-            ValueError: `state_prime` is not JSON, or its projection fails.
-            InvalidAction: `workflow_key` is malformed, or its type has no reducer.
+            ValueError: `state_prime` is not JSON, its projection fails, or the key's type has none.
+            InvalidAction: a malformed `workflow_key`, or the id in `provenance` is somebody else's.
         """
         check_workflow_key(workflow_key)
         partition = partition_of(workflow_key, self._partitions)
@@ -148,10 +149,12 @@ class CanonicalStoreService:
         )
         async with self.locked(partition) as locked:
             name = (workflow_key, action.action_id)
-            known = await locked.recall([name])
-            first = known[name].outcome if name in known else None
-            if isinstance(first, StateCommitted):
-                return first
+            known = (await locked.recall([name])).get(name)
+            if known is not None:
+                same = content_hash(action.type, action.payload) == known.request_hash
+                if same and isinstance(known.outcome, StateCommitted):
+                    return known.outcome
+                raise InvalidAction("action_id", f"{action.action_id} was used for something else")
             snapshot = (await locked.read([workflow_key])).get(workflow_key, NEVER_SEEN)
             if snapshot.version != expected_version:
                 return StateConflict(
