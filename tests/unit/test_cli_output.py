@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import orjson
-import pytest
 
 from omninode_bridge.cli import output
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_what_a_terminal_could_obey_is_escaped() -> None:
