@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from omninode_bridge import Bridge
 from omninode_bridge.core.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
 from omninode_bridge.infrastructure.postgres import migrations
+from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
 from omninode_bridge.infrastructure.postgres.migrations import RowsWouldBeLost
+from tests.bridges import app
 from tests.integration.schemas import (
     REPOSITORY,
     Alembic,
@@ -28,6 +32,7 @@ from tests.integration.schemas import (
     value,
     version,
 )
+from tests.servers import until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -281,6 +286,59 @@ async def test_a_database_that_is_not_in_utf_8_is_refused(
 async def test_a_server_that_is_not_there_is_unavailable(server_folder: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="cannot connect"):
         await migrations.status({"host": str(server_folder), "user": "a", "database": "b"})
+
+
+@asynccontextmanager
+async def greeter(folder: Path, settings: dict[str, str]) -> AsyncIterator[dict[str, str]]:
+    """Run what says of itself that it is a server with these settings, and nothing more."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + (len(body) + 4).to_bytes(4, "big") + body
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        await reader.readexactly(size - 4)
+        writer.write(message(b"R", bytes(4)))  # whoever you are
+        for name, said in settings.items():
+            writer.write(message(b"S", f"{name}\0{said}\0".encode()))
+        writer.write(message(b"Z", b"I"))  # ready
+        await reader.readexactly(5)  # good-bye
+        writer.close()
+
+    async with await asyncio.start_unix_server(greet, folder / ".s.PGSQL.5432"):
+        yield {"host": str(folder), "user": "a", "database": "b"}
+
+
+async def test_a_server_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    async with greeter(tmp_path, {"server_version": "13.22"}) as connect:
+        with pytest.raises(ConfigurationError, match=r"is PostgreSQL 13\.22, and .* needs 14"):
+            await migrations.upgrade(connect)
+
+
+async def test_a_pooler_need_not_tell_the_encoding(tmp_path: Path) -> None:
+    async with greeter(tmp_path, {"server_version": "14.0"}) as connect:
+        connection = await migrations.open_connection(connect)
+        await connection.close()
+
+
+async def test_an_embedded_start_applies_what_is_lacking(server_folder: Path) -> None:
+    data_dir = server_folder / "data"
+    server = EmbeddedServer(data_dir)
+    async with server.use() as address:
+        await migrations.upgrade(address.connect_arguments, target="007")
+        await execute(address, A_STATE)
+    async with Bridge.open(app, data_dir=data_dir) as bridge:
+        outcome = await bridge.submit("counter:1", "Counted", {"amount": 1})
+        assert outcome.committed().version == 1
+        async with server.use() as address:
+            assert await version(address) == HEAD
+            assert await value(address, "SELECT count(*) FROM workflow_state") == 2
+    async with server.use() as address:
+        await execute(address, "UPDATE alembic_version SET version_num = '999'")
+    with pytest.raises(ConfigurationError, match=r"at version 999.*a later release"):
+        async with Bridge.open(app, data_dir=data_dir):
+            pass
+    await until_stopped(data_dir)
 
 
 async def test_a_target_that_does_not_exist_is_refused(empty: ServerAddress) -> None:

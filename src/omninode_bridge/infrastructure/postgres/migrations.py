@@ -301,14 +301,14 @@ async def _close(connection: asyncpg.Connection) -> None:
 
 def _require_server(connection: asyncpg.Connection) -> None:
     """Refuse a server that cannot keep the promises; it said what it is when we connected."""
-    version = connection.get_server_version()
-    if version.major < POSTGRES_MAJOR_MIN:
+    settings = connection.get_settings()
+    if connection.get_server_version().major < POSTGRES_MAJOR_MIN:
         message = (
-            f"the server is PostgreSQL {version.major}.{version.minor}, and omninode-bridge needs"
+            f"the server is PostgreSQL {settings.server_version}, and omninode-bridge needs"
             f" {POSTGRES_MAJOR_MIN} or later"
         )
         raise ConfigurationError(message)
-    encoding = getattr(connection.get_settings(), "server_encoding", None)
+    encoding = getattr(settings, "server_encoding", None)
     if encoding not in {"UTF8", None}:  # a pooler need not say
         message = (
             f"the database's encoding is {encoding}, and workflow keys and states are UTF-8: make"
