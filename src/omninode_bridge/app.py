@@ -36,6 +36,7 @@ from omninode_bridge.core.message import (
 from omninode_bridge.core.observation import Observation, Observe, ignore
 from omninode_bridge.core.projection import project_plainly
 from omninode_bridge.core.reducer import KeyType, check_action_type
+from omninode_bridge.core.terms import check_count, check_id, check_remember_for, check_time
 from omninode_bridge.host import PartitionHost, World
 from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.infrastructure.postgres import migrations
@@ -567,25 +568,22 @@ class Bridge:
         if len(sealed) > PAYLOAD_BYTES_MAX:
             detail = f"has {len(sealed)} bytes; {PAYLOAD_BYTES_MAX} are allowed"
             raise InvalidAction("payload", detail)
-        if occurred_at is not None and occurred_at.tzinfo is None:
-            raise InvalidAction("occurred_at", "needs a time zone")
         if reply_to is not None:
             check_name("reply_to", reply_to)
-        remember_s = None if remember_for is None else remember_for.total_seconds()
         return SealedAction(
-            action_id or uuid4(),
+            uuid4() if action_id is None else check_id("action_id", action_id),
             key,
             type,
             sealed,
-            occurred_at or _now(),
-            epoch,
-            lease_id,
-            correlation_id,
-            causation_id,
+            _now() if occurred_at is None else check_time("occurred_at", occurred_at),
+            None if epoch is None else check_count("epoch", epoch),
+            None if lease_id is None else check_id("lease_id", lease_id),
+            None if correlation_id is None else check_id("correlation_id", correlation_id),
+            None if causation_id is None else check_id("causation_id", causation_id),
             0,
             reply_to,
-            expected_version,
-            remember_s,
+            None if expected_version is None else check_count("expected_version", expected_version),
+            None if remember_for is None else check_remember_for(remember_for),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -210,3 +210,31 @@ async def test_an_expected_version_that_is_past_is_given_up_as_a_conflict(bridge
     late = await bridge.submit("counter:1", "Counted", {}, expected_version=0)
     assert isinstance(late, ReducerGaveUp)
     assert (late.reason, late.version) == ("conflict", 1)
+
+
+@pytest.mark.parametrize(
+    ("term", "value", "says"),
+    [
+        ("remember_for", timedelta.max, "up to 36525 days are allowed"),
+        ("remember_for", timedelta(seconds=-1), "up to 36525 days are allowed"),
+        ("epoch", 2**70, "are allowed"),
+        ("epoch", 2**63, "are allowed"),
+        ("epoch", -1, "are allowed"),
+        ("epoch", "3", "not an integer"),
+        ("expected_version", -1, "are allowed"),
+        ("action_id", "17", "not a UUID"),
+        ("lease_id", "17", "not a UUID"),
+        ("correlation_id", "17", "not a UUID"),
+        ("occurred_at", "now", "not a datetime"),
+    ],
+)
+async def test_a_term_that_cannot_be_stored_is_refused_and_stops_nobody(
+    bridge: Bridge,
+    term: str,
+    value: Any,  # noqa: ANN401
+    says: str,
+) -> None:
+    with pytest.raises(InvalidAction, match=says) as refusal:
+        await bridge.submit("counter:1", "Counted", {}, **{term: value})
+    assert refusal.value.field == term
+    assert (await bridge.submit("counter:1", "Counted", {})).committed().version == 1

@@ -1,0 +1,73 @@
+"""What may be said of an action besides its key, type and payload: ids, numbers, times.
+
+All of it is stored with the action. What could not be stored, or not be read back, is refused here,
+at the door: behind it stands the log, and an action that nobody can decide would stop everyone
+behind it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from omninode_bridge.core.errors import InvalidAction
+
+COUNT_MAX: Final = 2**63 - 1
+"""The largest version or epoch: what 64 bits with a sign can hold."""
+
+REMEMBER_FOR_MAX: Final = timedelta(days=36_525)
+"""A hundred years: whoever wants longer wants it for ever, and says None."""
+
+
+def check_id(what: str, value: object) -> UUID:
+    """Return `value` as a plain UUID: drivers have kinds of their own, which no encoder knows.
+
+    Raises:
+        InvalidAction: with `what` as its field.
+    """
+    if type(value) is UUID:
+        return value
+    if isinstance(value, UUID):
+        return UUID(int=value.int)
+    raise InvalidAction(what, f"is a {type(value).__name__}, not a UUID")
+
+
+def check_count(what: str, value: object) -> int:
+    """Return `value` when it can be a version or an epoch: an integer from 0 that fits 63 bits.
+
+    Raises:
+        InvalidAction: with `what` as its field.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidAction(what, f"is a {type(value).__name__}, not an integer")
+    if not 0 <= value <= COUNT_MAX:
+        raise InvalidAction(what, f"is {value}; 0 to {COUNT_MAX} are allowed")
+    return int(value)
+
+
+def check_time(what: str, value: object) -> datetime:
+    """Return `value` when it is a moment: a time with its zone.
+
+    Raises:
+        InvalidAction: with `what` as its field.
+    """
+    if not isinstance(value, datetime):
+        raise InvalidAction(what, f"is a {type(value).__name__}, not a datetime")
+    if value.tzinfo is None:
+        raise InvalidAction(what, "needs a time zone")
+    return value
+
+
+def check_remember_for(value: object) -> float:
+    """Return how long to remember, in seconds.
+
+    Raises:
+        InvalidAction: with `remember_for` as its field.
+    """
+    if not isinstance(value, timedelta):
+        raise InvalidAction("remember_for", f"is a {type(value).__name__}, not a timedelta")
+    if not timedelta(0) <= value <= REMEMBER_FOR_MAX:
+        detail = f"is {value}; up to {REMEMBER_FOR_MAX.days} days are allowed, None is for ever"
+        raise InvalidAction("remember_for", detail)
+    return value.total_seconds()

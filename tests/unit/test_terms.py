@@ -1,0 +1,73 @@
+"""What may be said of an action: all that is let in can be stored and read back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from asyncpg.pgproto.pgproto import UUID as DriversUUID  # noqa: N811 - the driver's own kind
+
+from omninode_bridge.core.errors import InvalidAction
+from omninode_bridge.core.terms import (
+    COUNT_MAX,
+    REMEMBER_FOR_MAX,
+    check_count,
+    check_id,
+    check_remember_for,
+    check_time,
+)
+
+
+def test_an_id_is_a_uuid_of_whatever_kind_and_comes_out_plain() -> None:
+    plain = uuid4()
+    assert check_id("action_id", plain) is plain
+    of_a_driver = DriversUUID(plain.bytes)
+    assert type(of_a_driver) is not UUID
+    assert type(check_id("action_id", of_a_driver)) is UUID
+    assert check_id("action_id", of_a_driver) == plain
+
+
+@pytest.mark.parametrize("value", [0, 1, COUNT_MAX])
+def test_a_count_is_an_integer_that_63_bits_can_hold(value: int) -> None:
+    assert check_count("epoch", value) == value
+
+
+def test_how_long_to_remember_comes_out_in_seconds() -> None:
+    assert check_remember_for(timedelta(0)) == 0.0
+    assert check_remember_for(timedelta(hours=6)) == 21_600.0
+    assert check_remember_for(REMEMBER_FOR_MAX) == 36_525 * 86_400.0
+
+
+def test_a_moment_has_its_zone() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    assert check_time("occurred_at", moment) is moment
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "says"),
+    [
+        (check_id, "17", "is a str, not a UUID"),
+        (check_id, None, "is a NoneType, not a UUID"),
+        (check_count, -1, "is -1; 0 to 9223372036854775807 are allowed"),
+        (check_count, COUNT_MAX + 1, "are allowed"),
+        (check_count, True, "is a bool, not an integer"),
+        (check_count, 1.0, "is a float, not an integer"),
+        (check_time, "now", "is a str, not a datetime"),
+        (check_time, datetime(2026, 1, 1), "needs a time zone"),  # noqa: DTZ001 - the point
+    ],
+)
+def test_what_is_no_such_term_is_refused_by_name(check: Any, value: object, says: str) -> None:  # noqa: ANN401
+    with pytest.raises(InvalidAction, match=says) as refusal:
+        check("the term", value)
+    assert refusal.value.field == "the term"
+
+
+@pytest.mark.parametrize(
+    "value", [timedelta(microseconds=-1), timedelta.max, REMEMBER_FOR_MAX * 1.01, 6]
+)
+def test_nobody_remembers_backwards_or_beyond_a_hundred_years(value: object) -> None:
+    with pytest.raises(InvalidAction) as refusal:
+        check_remember_for(value)
+    assert refusal.value.field == "remember_for"
