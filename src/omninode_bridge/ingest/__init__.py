@@ -2,8 +2,9 @@
 
 from omninode_bridge.ingest.contract import Contract, load_contract
 from omninode_bridge.ingest.errors import ContractError, InvalidFile, InvalidRow
-from omninode_bridge.ingest.run import Progress, Summary, ingest
+from omninode_bridge.ingest.run import ingest
 from omninode_bridge.ingest.stored import app_of, contracts, stored_app, stored_contracts
+from omninode_bridge.ingest.summary import Progress, Summary
 
 __all__ = [
     "Contract",

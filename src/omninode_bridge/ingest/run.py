@@ -7,9 +7,8 @@ Rule 2: rows are handed over in the order of the file, by one task.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from omninode_bridge import ConfigurationError, InvalidAction, StateCommitted
 from omninode_bridge.ingest.csv_file import open_csv
@@ -17,6 +16,7 @@ from omninode_bridge.ingest.errors import InvalidFile, InvalidRow
 from omninode_bridge.ingest.pipeline import Pipeline
 from omninode_bridge.ingest.rows import Row, RowReader
 from omninode_bridge.ingest.stored import store
+from omninode_bridge.ingest.summary import Progress, Summary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -29,37 +29,6 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 500
 SETTLE_WAIT_S: Final = 600.0
 PROGRESS_S: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run has come: bytes of the file as it is on the disk, and rows read."""
-
-    bytes_read: int
-    bytes_total: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did. `rows` counts all rows, `actions` those that became one, `keys` theirs.
-
-    Of the actions some were `committed`, some are `duplicates` of what had been decided before
-    (rejected ones among them), some were given up (`rejected`). `invalid` rows were skipped.
-    """
-
-    rows: int
-    actions: int
-    keys: int
-    committed: int
-    duplicates: int
-    rejected: int
-    invalid: int
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, as `--json` prints them."""
-        return asdict(self)
 
 
 async def ingest(
@@ -85,6 +54,7 @@ async def ingest(
         InvalidFile: the file cannot be read, or not to its end. What was read is committed then,
             but not with `strict`.
         OutcomeUnknown: the database has not answered for five minutes. Run it again.
+        GaveUp: the contract was given up, since another process decides and knows no contracts.
     """
     if (contract.key_type, contract.version) not in bridge.app.every_version():
         message = f"open the bridge with app_of([..., contract]): it lacks {contract.name!r}"

@@ -7,9 +7,6 @@ the version that made it. The newest reduces new rows, whichever version made ac
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID, uuid5
-
-import orjson
 
 from omninode_bridge import Action, App, Projection, ReducerGaveUp, Rejection, Transition
 from omninode_bridge.ingest.contract import restore_contract
@@ -27,7 +24,6 @@ NAMESPACE: Final = "contracts"
 STORED: Final = "ContractStored"
 PAGE_ROWS: Final = 100
 STORE_TIMEOUT_S: Final = 60.0
-_IDS: Final = UUID("0d3b6a2f-6f0e-5f0c-9c0a-6a3b6f7f2c11")
 
 contracts = App("contracts")
 
@@ -118,21 +114,19 @@ async def store(bridge: Bridge, contract: Contract) -> None:
 
     Raises:
         ContractError: it cannot stand beside the stored ones.
+        GaveUp: who owns the partition does not know of contracts.
     """
-    app_of([*await stored_contracts(bridge), contract])
-    payload = contract.as_dict()
-    content = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS).decode()
+    stored = await stored_contracts(bridge)
+    app_of([*stored, contract])
+    if contract in stored:
+        return
     key = f"{KEY_TYPE}:{contract.name}"
-    outcome = await bridge.submit(
-        key,
-        STORED,
-        payload,
-        action_id=uuid5(_IDS, content),
-        remember_for=None,
-        timeout=STORE_TIMEOUT_S,
-    )
-    if isinstance(outcome, ReducerGaveUp):
+    # Not under an id made of its content: storing it twice does no harm, and should it be given up
+    # because of who owns the partition now, that must not be remembered.
+    outcome = await bridge.submit(key, STORED, contract.as_dict(), timeout=STORE_TIMEOUT_S)
+    if isinstance(outcome, ReducerGaveUp) and outcome.reason == "rejected":
         raise contract.error("version", outcome.detail)
+    outcome = outcome.committed()
     # Now, so that rows of a contract are never there without it, whenever we are killed.
     await bridge.read(key, required_version=outcome.version, max_wait_ms=STORE_TIMEOUT_S * 1_000)
 

@@ -18,6 +18,7 @@ from omninode_bridge.ingest.errors import ContractError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+LABEL_BYTES_MAX: Final = 200
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _TAG: Final = "tag:yaml.org,2002:"
 _KINDS: Final = {
@@ -108,6 +109,31 @@ class Value:
         if "\0" in text:
             raise self.error(f"{self.what} must not hold the character NUL")
         return text
+
+    def label(self) -> str:
+        """Return a text that can stand in a list: short and printable.
+
+        Raises:
+            ContractError: it is not.
+        """
+        text = self.text()
+        if len(text.encode()) > LABEL_BYTES_MAX or not text.isprintable():
+            raise self.error(f"{self.what} must be at most {LABEL_BYTES_MAX} printable bytes")
+        return text
+
+    def names(self, what: str) -> dict[str, Value]:
+        """Return the texts of a list, each with its value; `what` is what they name.
+
+        Raises:
+            ContractError: no list of texts, or one of them is listed twice.
+        """
+        names: dict[str, Value] = {}
+        for each in self.items():
+            name = each.text()
+            if name in names:
+                raise each.error(f"the {what} {name!r} is listed twice: keep one of them")
+            names[name] = each
+        return names
 
     def number(self) -> int:
         """Return a whole number of at least 1.
