@@ -115,6 +115,24 @@ async def test_the_worker_asks_until_the_database_answers() -> None:
         assert {thrown for thrown in running.dice.thrown if thrown[0] != 10} == {(20, 60)}
 
 
+async def test_between_commits_that_fail_the_worker_waits_longer_and_longer() -> None:
+    world = new_world()
+    world.interrupt("store.commit", when="before", times=4)  # as on a full disk: reads go on
+    async with working(world) as running:
+        highest: list[float] = []
+
+        def uniform(low: float, high: float) -> float:
+            highest.append(high)
+            return low + len(highest)
+
+        running.worker._uniform = uniform
+        (outcome,) = await running.outcomes(action())
+        assert outcome.committed().version == 1
+        assert highest == [60, 63, 66, 69], "three times the wait before, each time"
+        assert [fact.attempt for fact in running.told(LoopStumbled)] == [1, 2, 3, 4]
+        assert running.attempts() == [1], "no conflict, so no attempt of the three is used up"
+
+
 async def test_the_lock_comes_before_the_look() -> None:
     """The old backend may still be at work: what it does before the lock is ours is found."""
     world = new_world()

@@ -294,7 +294,8 @@ class ReducerService:
             pending.setdefault(ask.name, []).append(ask)
         move = None if following is None else Move(self._position, following)
         waits_ms = self._backoff.waits_ms(self._uniform)
-        attempt = 1
+        outage_waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
+        attempt, stumbles = 1, 0
         self._duplicates = 0
         while pending or move is not None:
             try:
@@ -303,8 +304,11 @@ class ReducerService:
                 await self._split([a for a in asks if a.name in pending], move, error)
                 return
             except DatabaseUnavailable as error:
-                self._observe(LoopStumbled("reducer", self.partition, attempt, error))
+                stumbles += 1
+                self._observe(LoopStumbled("reducer", self.partition, stumbles, error))
                 move = await self._read_back(pending, move)
+                if pending or move is not None:  # a full disk can be read, but not written to
+                    await asyncio.sleep(next(outage_waits_ms) / 1000)
                 continue
             if isinstance(result, Accepted):
                 self._accept(commit, result, pending)
