@@ -33,6 +33,9 @@ UNSTORABLE: dict[str, Any] = {
     "a NUL in an intent's target": lambda step: replace(
         step, intents=(replace(step.intents[0], target="\0"),)
     ),
+    "a lone surrogate in an intent's target": lambda step: replace(
+        step, intents=(replace(step.intents[0], target="\ud800"),)
+    ),
     "a NUL in an intent's type": lambda step: replace(
         step, intents=(replace(step.intents[0], intent_type="\0"),)
     ),

@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 
 from omninode_bridge.core.commit import Move
-from omninode_bridge.core.errors import DatabaseRefused, ValueRefused
+from omninode_bridge.core.errors import DatabaseRefused, DatabaseUnavailable, ValueRefused
 from omninode_bridge.ports import CutOff, Source
-from tests.contract.batches import action, committed
+from tests.contract.batches import accepted, action, committed, folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,6 +233,17 @@ async def test_intents_go_behind_the_slowest_target(ports: Ports) -> None:
     assert await ports.segments.drop_segments("intent", 0) == 1
     beyond: Sequence[object] | CutOff = await ports.intents.read(0, 10, 10)
     assert list(beyond if not isinstance(beyond, CutOff) else ["cut off"]) == []
+
+
+async def test_cutting_off_rather_fails_than_makes_a_commit_wait(ports: Ports) -> None:
+    await committed(ports, action(payload={"passes_on_to": [f"counter:{n}" for n in range(4)]}))
+    for home in (0, 1):
+        await ports.actions.append(home, [], Source(0, 5, []))
+    async with ports.store.locked(0) as locked:
+        with pytest.raises(DatabaseUnavailable):
+            await ports.segments.drop_segments("intent", 0)
+        accepted(await locked.commit(await folded(locked, action())))
+    assert await ports.segments.drop_segments("intent", 0) == 1
 
 
 async def test_without_consumers_nothing_holds_a_whole_segment_back(ports: Ports) -> None:

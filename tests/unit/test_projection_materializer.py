@@ -213,6 +213,19 @@ async def test_two_materializers_make_the_rows_of_one() -> None:
         assert [one.row(f"counter:{n}") for n in range(2)] == [5, 5]
 
 
+async def test_who_was_overtaken_goes_on_from_where_the_other_is() -> None:
+    world = new_world()
+    async with materializing(world) as running:
+        await some_turns()
+        commits = await commits_of(world, action(), action("counter:2"), action())
+        await world.projections.apply(0, 1, 2, await world.projections.read(0, 1, 1))
+        for commit, accepted in commits:
+            running.loop.on_state_committed(commit, accepted)
+        await until_watermark(world, 4)
+        assert [running.row(key) for key in (KEY, "counter:2")] == [2, 1]
+        assert sum(fact.entries for fact in running.applied()) == 2, "the first was the other's"
+
+
 async def test_a_watermark_that_would_go_back_is_told_and_stops_the_loop() -> None:
     world = new_world()
     await commits_of(world, action(), action(), action())
