@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from asyncio import CancelledError
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -278,6 +279,25 @@ def test_a_reducer_without_an_end_is_cut_off_by_python_and_given_up() -> None:
 
     _, (step,) = folded([sealed()], KeyType("counter", 1, endless))
     assert "RecursionError" in refused(step).detail
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), CancelledError(), GeneratorExit()])
+def test_a_reducer_ends_nothing_but_its_own_action(error: BaseException) -> None:
+    def leaving(*_told: object) -> Transition:
+        raise error
+
+    _, (step,) = folded([sealed()], KeyType("counter", 1, leaving))
+    assert refused(step).reason == "reducer_error"
+    assert type(error).__name__ in refused(step).detail
+    assert type(error).__name__ in refused(projected(leaving)).detail
+
+
+def test_a_person_may_interrupt_a_fold() -> None:
+    def interrupted(_state: dict[str, Any], _action: Action) -> Transition:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folded([sealed()], KeyType("counter", 1, interrupted))
 
 
 def test_an_error_that_cannot_be_put_into_words_is_given_up_too() -> None:

@@ -185,19 +185,12 @@ def _apply(
     if key_type is None:
         kind = action.workflow_key.partition(":")[0]
         return Refused(action, "invalid", f"no reducer is registered for keys {kind}:...", version)
-    if not action.payload.startswith(b"{"):
-        return Refused(action, "invalid", "the payload is not a JSON object", version)
-    expected = action.expected_version
-    if expected is not None and expected != version:
-        detail = f"version {expected} was expected, the key is at {version}"
-        return Refused(action, "conflict", detail, version)
+    refused = _admit(snapshot, action) or (_fence(snapshot, action) if key_type.fenced else None)
+    if refused is not None:
+        return refused
     epoch, lease_id = action.epoch, action.lease_id
-    if key_type.fenced:
-        refused = _fence(snapshot, action)
-        if refused is not None:
-            return refused
-        if epoch is None:
-            epoch, lease_id = snapshot.epoch, snapshot.lease_id
+    if key_type.fenced and epoch is None:
+        epoch, lease_id = snapshot.epoch, snapshot.lease_id
     try:
         transition = _reduce(snapshot, action, key_type, codec)
         if isinstance(transition, Rejection):
@@ -210,7 +203,11 @@ def _apply(
         intents = seal_intents(action, transition.intents, codec)
         # A fresh decode once more: the projection must not see objects the reducer still holds.
         projection = seal_projection(action, state, key_type, codec, committed_at)
-    except Exception as error:  # noqa: BLE001 - whatever user code raises gives up this action only
+    except KeyboardInterrupt:  # a person's word, not the reducer's
+        raise
+    # Whatever user code raises gives up this action only: a sys.exit() too. Nobody cancels a fold,
+    # for it never waits, so a cancellation is the reducer's own as well.
+    except BaseException as error:  # noqa: BLE001
         return Refused(action, "reducer_error", _describe(error), version)
     reducer_version = 0 if action.type == STATE_REPLACED else key_type.version
     result_hash = hashlib.sha256(state).hexdigest()
@@ -243,6 +240,17 @@ def _checked_state(transition: Transition) -> Mapping[str, Any]:
         return transition.state
     message = f"a state must be a dict (a JSON object), not {type(transition.state).__name__}"
     raise TypeError(message)
+
+
+def _admit(snapshot: Snapshot, action: SealedAction) -> Refused | None:
+    """Say no to what no reducer need be asked about."""
+    version, expected = snapshot.version, action.expected_version
+    if not action.payload.startswith(b"{"):
+        return Refused(action, "invalid", "the payload is not a JSON object", version)
+    if expected is not None and expected != version:
+        detail = f"version {expected} was expected, the key is at {version}"
+        return Refused(action, "conflict", detail, version)
+    return None
 
 
 def _fence(snapshot: Snapshot, action: SealedAction) -> Refused | None:
@@ -366,7 +374,7 @@ def next_chain(chain: str, action: SealedAction, reducer_version: int, result_ha
     return hashlib.sha256(text).hexdigest()
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     # The end of a traceback says most.
     return _storable("".join(traceback.format_exception(error)))[-DETAIL_CHARS_MAX:]
 
