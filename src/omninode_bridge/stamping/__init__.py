@@ -3,9 +3,10 @@
 It uses the bridge's public names only, as any user's application does.
 """
 
+from omninode_bridge.stamping.checker import Comparison, check
 from omninode_bridge.stamping.files import app
 from omninode_bridge.stamping.keys import check_namespace
-from omninode_bridge.stamping.run import Comparison, Summary, check, stamp
+from omninode_bridge.stamping.stamper import Summary, stamp
 from omninode_bridge.stamping.survey import Problem, Progress
 
 __all__ = [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from omninode_bridge import Action, Bridge, DatabaseUnavailable, Outcome, OutcomeUnknown
 from omninode_bridge.stamping.files import STAMPED
 from omninode_bridge.stamping.keys import file_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+_T = TypeVar("_T")
 
 PAGE: Final = 1_000
 TRIES: Final = 5
@@ -33,40 +36,34 @@ NEVER_SEEN: Final = Known(0, stamped=False, file_hash="")
 
 
 async def known_files(bridge: Bridge, namespace: str) -> dict[str, Known]:
-    """Return what is known of each file of `namespace` that was ever stamped, by its path."""
+    """Return what is known of each file of `namespace` that was ever stamped, by its path.
+
+    Raises:
+        DatabaseUnavailable: after `TRIES` times.
+    """
     known: dict[str, Known] = {}
     prefix = file_key(namespace, "")
     after: str | None = None
-    while page := await bridge.list(namespace=namespace, after=after, limit=PAGE):
+    while True:
+        following = partial(bridge.list, namespace=namespace, after=after, limit=PAGE)
+        page = await _patiently(following)
+        if not page:
+            return known
         for row in page:
             if row.workflow_key.startswith(prefix):
                 path = row.workflow_key.removeprefix(prefix)
                 indices = row.indices or {}
                 known[path] = Known(row.version, row.tag == STAMPED, indices["file_hash"])
         after = page[-1].workflow_key
-    return known
 
 
-async def ask(bridge: Bridge, actions: Sequence[Action]) -> list[tuple[Outcome, bool]]:
-    """Return the outcome of each action, and whether it is due to us.
-
-    Without an answer they are asked again, under the same ids. From then on a duplicate may well be
-    of our own making; before, another run has asked the same.
+async def ask(bridge: Bridge, actions: Sequence[Action]) -> list[Outcome]:
+    """Return the outcome of each action. Without an answer, they are asked again under their ids.
 
     Raises:
         OutcomeUnknown, DatabaseUnavailable: after `TRIES` times.
     """
-    for attempt in range(1, TRIES + 1):
-        try:
-            outcomes = await bridge.submit_many(actions, timeout=ANSWER_WAIT_S)
-        except (OutcomeUnknown, DatabaseUnavailable) as error:
-            if attempt == TRIES:
-                raise
-            if isinstance(error, DatabaseUnavailable):
-                await asyncio.sleep(OUTAGE_WAIT_S * attempt)
-        else:
-            return [(outcome, attempt > 1 or not outcome.duplicate) for outcome in outcomes]
-    raise AssertionError("not reached: the last attempt returns or raises")
+    return await _patiently(partial(bridge.submit_many, actions, timeout=ANSWER_WAIT_S))
 
 
 async def settle(bridge: Bridge, files: int) -> None:
@@ -74,5 +71,22 @@ async def settle(bridge: Bridge, files: int) -> None:
 
     Raises:
         TimeoutError: something has stopped.
+        DatabaseUnavailable: after `TRIES` times.
     """
-    await bridge.settled(SETTLE_WAIT_S + files / SETTLED_PER_S)
+    await _patiently(partial(bridge.settled, SETTLE_WAIT_S + files / SETTLED_PER_S))
+
+
+async def _patiently(question: Callable[[], Awaitable[_T]]) -> _T:
+    """Return the answer, and how often it took to ask: an outage may end."""
+    tries = 1
+    while True:
+        try:
+            return await question()
+        except OutcomeUnknown:
+            if tries >= TRIES:
+                raise
+        except DatabaseUnavailable:
+            if tries >= TRIES:
+                raise
+            await asyncio.sleep(OUTAGE_WAIT_S * tries)
+        tries += 1

@@ -1,14 +1,14 @@
-"""The two runs over a folder: `stamp` brings the stamps up to it, `check` compares it with them."""
+"""`stamp`: brings the stamps of a namespace up to what a folder holds now."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
-from omninode_bridge import Action, Bridge, BridgeClosed, Outcome, ReducerGaveUp, StateCommitted
+from omninode_bridge import Action, Bridge, Outcome, ReducerGaveUp, StateCommitted
 from omninode_bridge.stamping.asking import NEVER_SEEN, Known, ask, known_files, settle
 from omninode_bridge.stamping.content_types import content_type_of
 from omninode_bridge.stamping.files import REMOVE_FILE, STAMP_FILE
@@ -50,23 +50,6 @@ class Summary:
     bytes: int
     actions: int
     seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, as `--json` prints them."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How a folder differs from its stamps: paths below the folder, sorted.
-
-    `ok` is false when anything differs, and when anything could not be read.
-    """
-
-    ok: bool
-    changed: list[str]
-    missing: list[str]
-    new: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, as `--json` prints them."""
@@ -125,57 +108,12 @@ async def stamp(
     )
 
 
-async def check(
-    bridge: Bridge,
-    folder: Path,
-    namespace: str,
-    *,
-    exclude: frozenset[str] = frozenset(),
-    left_out: Path | None = None,
-    report: Callable[[Problem], None] = ignore_problem,
-    progress: Callable[[Progress], None] = ignore_progress,
-) -> Comparison:
-    """Compare the files below `folder` with their stamps in `namespace`; change nothing.
-
-    A file that cannot be read is `changed` if it has a stamp; below a folder that cannot be read,
-    nothing is known. Neither is `ok`. A bridge opened for reading knows what is projected by now.
-
-    Raises:
-        ValueError: `namespace` is none.
-        FileNotFoundError, NotADirectoryError: `folder` is none.
-    """
-    check_namespace(namespace)
-    survey = Survey(
-        folder, namespace, exclude=exclude, left_out=left_out, report=report, progress=progress
-    )
-    with suppress(BridgeClosed):  # opened for reading: it cannot hurry what is under way
-        await settle(bridge, 0)
-    known = await known_files(bridge, namespace)
-    stamped = {path: file.file_hash for path, file in known.items() if file.stamped}
-    changed: list[str] = []
-    missing: list[str] = []
-    new: list[str] = []
-
-    async def compare(files: list[Hashed]) -> None:
-        for file in files:
-            file_hash = stamped.pop(file.path, None)
-            if file_hash is None:
-                new.append(file.path)
-            elif file_hash != file.file_hash:
-                changed.append(file.path)
-
-    await survey.each(compare)
-    for path in stamped:  # those nobody has seen
-        if not survey.is_unknown(path):
-            missing.append(path)
-        elif survey.could_not_read(path):
-            changed.append(path)
-    ok = not (changed or missing or new or survey.failed)
-    return Comparison(ok, sorted(changed), sorted(missing), sorted(new))
-
-
 class _Stamping:
-    """A run of `stamp`: what it knew, and what became of what it asked."""
+    """A run of `stamp`: what it knew, and what became of what it asked.
+
+    Its id is the correlation id of all it asks. When another run has asked the same, under the same
+    id, the outcome is that run's, and so is the action that was committed.
+    """
 
     def __init__(
         self, bridge: Bridge, namespace: str, survey: Survey, known: dict[str, Known]
@@ -184,6 +122,7 @@ class _Stamping:
         self._namespace = namespace
         self._survey = survey
         self._known = known
+        self._run_id = uuid4()
         self.new = self.changed = self.unchanged = self.removed = 0
 
     async def take(self, files: list[Hashed]) -> None:
@@ -197,10 +136,10 @@ class _Stamping:
                 self.unchanged += 1
             else:
                 asked.append((file, known))
-                actions.append(_stamp_file(self._namespace, file, known.version, now))
-        for (file, known), (outcome, ours) in zip(asked, await self._ask(actions), strict=True):
+                actions.append(self._stamp_file(file, known.version, now))
+        for (file, known), outcome in zip(asked, await self._ask(actions), strict=True):
             match outcome:
-                case StateCommitted() if not ours:
+                case StateCommitted() if not self._is_ours(outcome):
                     self.unchanged += 1  # another run was first
                 case StateCommitted() if known.stamped:
                     self.changed += 1
@@ -221,34 +160,37 @@ class _Stamping:
         for first in range(0, len(gone), REMOVALS_AT_ONCE):
             now = datetime.now(UTC)
             some = gone[first : first + REMOVALS_AT_ONCE]
-            actions = [_remove_file(self._namespace, path, known, now) for path, known in some]
-            for (path, _), (outcome, ours) in zip(some, await self._ask(actions), strict=True):
+            actions = [self._remove_file(path, known, now) for path, known in some]
+            for (path, _), outcome in zip(some, await self._ask(actions), strict=True):
                 match outcome:
                     case StateCommitted():
-                        self.removed += ours
+                        self.removed += self._is_ours(outcome)
                     case ReducerGaveUp(reason="rejected"):
                         pass  # another run has removed it first, or stamped it anew
                     case ReducerGaveUp():
                         self._survey.fail(path, _given_up(outcome))
 
-    async def _ask(self, actions: Sequence[Action]) -> Sequence[tuple[Outcome, bool]]:
+    async def _ask(self, actions: Sequence[Action]) -> Sequence[Outcome]:
         return await ask(self._bridge, actions) if actions else ()
 
+    def _is_ours(self, outcome: StateCommitted) -> bool:
+        return outcome.provenance.correlation_id == self._run_id
 
-def _stamp_file(namespace: str, file: Hashed, version: int, now: datetime) -> Action:
-    key = file_key(namespace, file.path)
-    payload = {
-        "file_hash": file.file_hash,
-        "file_size": file.size,
-        "content_type": content_type_of(file.path),
-    }
-    return Action(stamp_id(key, version, file.file_hash), key, STAMP_FILE, payload, now)
+    def _stamp_file(self, file: Hashed, version: int, now: datetime) -> Action:
+        key = file_key(self._namespace, file.path)
+        payload = {
+            "file_hash": file.file_hash,
+            "file_size": file.size,
+            "content_type": content_type_of(file.path),
+        }
+        action_id = stamp_id(key, version, file.file_hash)
+        return Action(action_id, key, STAMP_FILE, payload, now, correlation_id=self._run_id)
 
-
-def _remove_file(namespace: str, path: str, known: Known, now: datetime) -> Action:
-    key = file_key(namespace, path)
-    payload = {"file_hash": known.file_hash}
-    return Action(removal_id(key, known.version), key, REMOVE_FILE, payload, now)
+    def _remove_file(self, path: str, known: Known, now: datetime) -> Action:
+        key = file_key(self._namespace, path)
+        payload = {"file_hash": known.file_hash}
+        action_id = removal_id(key, known.version)
+        return Action(action_id, key, REMOVE_FILE, payload, now, correlation_id=self._run_id)
 
 
 def _given_up(outcome: ReducerGaveUp) -> str:
