@@ -1,0 +1,217 @@
+"""Hosts on the world in memory: who owns what, and every asker answered by the id it asked with."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import pytest
+
+from omninode_bridge.core.errors import BridgeClosed
+from omninode_bridge.core.message import Outcome, ReducerGaveUp, StateCommitted
+from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
+from omninode_bridge.core.partition import partition_of
+from omninode_bridge.host import Answers, PartitionHost
+from omninode_bridge.host import World as Hosted
+from omninode_bridge.testing import MemoryWorld, SettableClock
+from tests.bridges import until
+from tests.unit.workers import CODEC, KEY_TYPES, Dice, NewIds, action, some_turns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from omninode_bridge.core.message import SealedAction
+    from omninode_bridge.core.observation import Observation
+
+PARTITIONS: Final = 3
+KEYS: Final = [f"counter:{n}" for n in range(9)]
+LEASE: Final = timedelta(milliseconds=40)
+NAME: Final = ("counter:1", UUID(int=1))
+
+
+def new_world() -> MemoryWorld:
+    """Return a world whose clock stands still: no lease runs out unless a test wants it to."""
+    return MemoryWorld(clock=SettableClock(), partitions=PARTITIONS, lease=LEASE)
+
+
+@asynccontextmanager
+async def hosting(
+    world: MemoryWorld, seen: list[Observation] | None = None, ids: NewIds | None = None
+) -> AsyncIterator[PartitionHost]:
+    """Run a host for the length of the block."""
+    hosted = Hosted(
+        partitions=PARTITIONS,
+        name="a host",
+        lease=LEASE,
+        key_types=KEY_TYPES,
+        codec=CODEC,
+        store=world.store,
+        actions=world.actions,
+        intents=world.intents,
+        projections=world.projections,
+        leases=world.leases,
+        clock=world.clock,
+        new_id=ids or NewIds(),
+        uniform=Dice(),
+        observe=(lambda _: None) if seen is None else seen.append,
+        advanced=lambda _: None,
+    )
+    async with PartitionHost(hosted) as host:
+        yield host
+
+
+async def outcomes(host: PartitionHost, *actions: SealedAction) -> list[Outcome]:
+    """Submit `actions` and wait for what became of them."""
+    futures = [await host.submit(one) for one in actions]
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*futures)
+
+
+def taken(seen: list[Observation]) -> list[int]:
+    """Return the partitions that were taken."""
+    return [o.partition for o in seen if isinstance(o, OwnershipChanged) and o.change == "taken"]
+
+
+async def test_one_host_owns_all_partitions_and_lets_them_go() -> None:
+    world = new_world()
+    seen: list[Observation] = []
+    async with hosting(world, seen) as host:
+        assert sorted(taken(seen)) == [0, 1, 2]
+        told = await outcomes(host, *(action(key) for key in KEYS))
+        assert [outcome.committed().version for outcome in told] == [1] * 9
+    assert await world.leases.acquire(UUID(int=7), "another", LEASE, range(3)) == [0, 1, 2]
+
+
+async def test_what_is_asked_of_a_host_that_owns_nothing_is_decided_by_the_owner() -> None:
+    world = new_world()
+    async with hosting(world), hosting(world, ids=NewIds(500_000)) as guest:
+        told = await outcomes(guest, *(action(key) for key in KEYS), action(KEYS[0], "Refused"))
+        assert [type(outcome) for outcome in told] == [StateCommitted] * 9 + [ReducerGaveUp]
+        assert [outcome.workflow_key for outcome in told] == [*KEYS, KEYS[0]]
+
+
+async def test_a_chain_of_follow_ups_goes_through_all_partitions() -> None:
+    world = new_world()
+    async with hosting(world) as host:
+        await outcomes(host, action("counter:source", payload={"passes_on_to": KEYS}))
+        await until(lambda: len(world._tables.states) == 10, "all follow-ups")
+    states = await world.store.read(KEYS)
+    assert {snapshot.version for snapshot in states.values()} == {1}
+    assert {partition_of(key, PARTITIONS) for key in KEYS} == {0, 1, 2}
+    for key in KEYS:
+        assert world.projection(key) is not None, "a host that closes has projected everything"
+
+
+async def test_what_the_loser_was_asked_goes_through_the_log_under_its_id() -> None:
+    world = new_world()
+    rival = UUID(int=7)
+    async with hosting(world) as host:
+        await outcomes(host, *(action(key) for key in KEYS))
+        world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+        assert await world.leases.acquire(rival, "a rival", LEASE, range(3)) == [0, 1, 2]
+        asked = [action(key) for key in KEYS]
+        futures = [await host.submit(one) for one in asked]
+        await until(
+            lambda: sum(partition.actions.head - 1 for partition in world._tables) == 9,
+            "the leftovers to be in the log",
+        )
+        assert not any(future.done() for future in futures)
+        await world.leases.release(rival)
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*futures)
+        assert [outcome.action_id for outcome in told] == [one.action_id for one in asked]
+        assert [outcome.version for outcome in told] == [2] * 9
+        assert not any(outcome.duplicate for outcome in told)
+
+
+async def test_the_host_tries_for_as_long_as_the_database_is_away() -> None:
+    world = new_world()
+    seen: list[Observation] = []
+    world.interrupt("leases.acquire", when="before", times=4)
+    world.interrupt("actions.position", when="before", times=2)
+    world.interrupt("leases.renew", when="before", times=2)
+    async with hosting(world, seen) as host:
+        assert len(await outcomes(host, *(action(key) for key in KEYS))) == 9
+        await until(
+            lambda: sum(isinstance(fact, LoopStumbled) for fact in seen) >= 8, "all troubles"
+        )
+        assert host.failures == []
+
+
+async def test_a_lost_release_is_no_trouble() -> None:
+    world = new_world()
+    world.interrupt("leases.release", when="before", times=3)
+    async with hosting(world) as host:
+        await outcomes(host, action())
+
+
+async def test_what_is_enqueued_is_durable_when_it_returns_and_decided_in_time() -> None:
+    world = new_world()
+    asked = [action(key) for key in KEYS]
+    async with hosting(world) as host:
+        await asyncio.gather(*(host.enqueue(one) for one in asked))
+        assert sum(partition.actions.head - 1 for partition in world._tables) == 9
+        await until(lambda: len(world._tables.states) == 9, "all to be decided")
+
+
+async def test_an_enqueue_whose_reply_is_lost_says_so() -> None:
+    world = new_world()
+    async with hosting(world) as host:
+        world.interrupt("actions.append", when="after")
+        with pytest.raises(Exception, match="its reply was lost"):
+            await host.enqueue(action())
+        await until(lambda: len(world._tables.states) == 1, "what was enqueued all the same")
+
+
+async def test_a_host_that_is_closed_takes_no_more() -> None:
+    async with hosting(new_world()) as host:
+        pass
+    with pytest.raises(BridgeClosed):
+        await host.submit(action())
+    with pytest.raises(BridgeClosed):
+        await host.enqueue(action())
+
+
+# -- answers by id -----------------------------------------------------------
+
+
+def outcome_of(one: SealedAction) -> ReducerGaveUp:
+    """Return an outcome to answer `one` with."""
+    return ReducerGaveUp(one.workflow_key, one.action_id, 1, "rejected", "no", 0)
+
+
+async def waiting(answers: Answers, one: SealedAction) -> asyncio.Future[Any]:
+    """Return the future of somebody who waits for `one`."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    await answers.register(one, future)
+    return future
+
+
+async def test_who_waits_for_an_id_is_not_answered_with_another_of_the_same_key() -> None:
+    answers = Answers()
+    mine, theirs = action(), action()
+    one, other, third = [await waiting(answers, each) for each in (mine, theirs, mine)]
+    answers.answer((mine.workflow_key, mine.action_id), outcome_of(mine))
+    assert (one.result(), third.result()) == (outcome_of(mine), outcome_of(mine))
+    assert not other.done()
+    await some_turns()
+    assert answers.names() == [(theirs.workflow_key, theirs.action_id)]
+    answers.answer(NAME, outcome_of(mine))
+    assert not other.done()
+    other.cancel()
+    await some_turns()
+    assert answers.names() == []
+
+
+async def test_the_same_id_on_another_key_is_another_action() -> None:
+    answers = Answers()
+    mine = action("counter:1")
+    elsewhere = action("counter:2", action_id=mine.action_id)
+    one, other = [await waiting(answers, each) for each in (mine, elsewhere)]
+    answers.answer((elsewhere.workflow_key, elsewhere.action_id), outcome_of(elsewhere))
+    assert other.result().workflow_key == "counter:2"
+    assert not one.done()
+    one.cancel()
