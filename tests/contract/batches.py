@@ -35,8 +35,12 @@ def _show(_key: str, state: dict[str, Any], _type: str, _at: datetime) -> Projec
     return Projection("kept", "documents", indices=state, extras=state)
 
 
-KEY_TYPES: Final = app.key_types() | {"document": KeyType("document", 1, _keep, _show)}
-"""`counter:...` counts (tests/bridges.py), `document:...` is whatever the last action said."""
+KEY_TYPES: Final = app.key_types() | {
+    "document": KeyType("document", 1, _keep, _show),
+    "run": KeyType("run", 1, _keep, _show, fenced=True),
+}
+"""`counter:...` counts (tests/bridges.py), `document:...` is whatever the last action said, and so
+is `run:...`, which is fenced."""
 
 
 def action(

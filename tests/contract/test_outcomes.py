@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import pytest
 
 from omninode_bridge.core.commit import outcomes_of
 from omninode_bridge.core.message import ReducerGaveUp
@@ -65,3 +69,28 @@ async def test_what_is_read_back_folds_on_to_the_same_chain(ports: Ports) -> Non
     last = at_once.steps[-1]
     assert isinstance(last, Absorbed)
     assert await snapshot(ports, "counter:1") == last.snapshot != NEVER_SEEN
+
+
+LEASE_ID: Final = UUID(int=5)
+TERMS: Final[list[dict[str, Any]]] = [
+    {},
+    {"epoch": 2},
+    {"lease_id": LEASE_ID},
+    {"epoch": 3, "lease_id": UUID(int=6)},
+    {"epoch": 2, "lease_id": LEASE_ID, "correlation_id": UUID(int=7)},
+    {"causation_id": UUID(int=8), "depth": 2, "expected_version": 1},
+]
+
+
+@pytest.mark.parametrize("key_type", ["counter", "run"])
+async def test_whoever_asks_and_whenever_the_outcome_is_the_same(
+    ports: Ports, key_type: str
+) -> None:
+    for n, (before, terms) in enumerate(product(({}, TERMS[-2]), TERMS)):
+        key = f"{key_type}:{n}"
+        await committed(ports, action(key, **before))
+        asked = action(key, **terms)
+        (told,) = await committed(ports, asked)
+        async with ports.store.locked(0) as locked:
+            recalled = await locked.recall([(key, asked.action_id)])
+        assert recalled[key, asked.action_id].outcome == told
