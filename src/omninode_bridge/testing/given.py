@@ -20,12 +20,12 @@ from uuid import UUID, uuid5
 
 from omninode_bridge.core.message import Action, SealedAction
 from omninode_bridge.core.reducer import Rejection, Transition, seal_intents
-from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.testing.clock import NOON
 from omninode_bridge.testing.differences import differences
+from omninode_bridge.testing.result import CODEC, Result, intent_fields, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from omninode_bridge.core.message import Intent
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 KEY: Final = "given:1"
 _IDS: Final = UUID(int=0)
-_CODEC: Final = CanonicalCodec()
 
 Prior = str | tuple[str, "Mapping[str, Any]"] | Action
 """An action that came before: its type, its type and payload, or all of it."""
@@ -47,8 +46,8 @@ def given(
     Raises:
         AssertionError: `state` could not be stored.
     """
-    sealed = _sealed({} if state is None else dict(state), "the state given")
-    return Given(reducer, sealed, workflow_key)
+    begun = sealed({} if state is None else dict(state), "the state given")
+    return Given(reducer, begun, workflow_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +120,9 @@ class Given:
 
     def _run(self, action: Action) -> Result:
         """Reduce fresh copies, and look at them afterwards."""
-        payload = _sealed(action.payload, "the payload given")
-        state = _CODEC.decode(self.state)
-        handed = replace(action, payload=_CODEC.decode(payload))
+        payload = sealed(action.payload, "the payload given")
+        state = CODEC.decode(self.state)
+        handed = replace(action, payload=CODEC.decode(payload))
         result: object = self.reducer(state, handed)
         returned = self._returned(action, result)
         _check_unchanged(f"{action.type}: the reducer changed the state", self.state, state)
@@ -142,121 +141,28 @@ class Given:
         assert isinstance(state, dict), (
             f"{action.type}: a state is a dict (a JSON object), not {type(state).__name__}"
         )
-        sealed = _sealed(state, f"{action.type}: the state returned")
-        return Result(action.type, sealed, _sealed_intents(action, result.intents))
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What the reducer made of the action: a state and intents, or the reason of a rejection."""
-
-    action_type: str
-    state: bytes | None
-    intents: tuple[bytes, ...]
-    reason: str | None = None
-
-    def then(self, state: Mapping[str, Any]) -> Result:
-        """Demand that the action was absorbed, and led to exactly `state`.
-
-        Raises:
-            AssertionError: showing expected and actual.
-        """
-        actual = self.state_after()
-        expected = _sealed(dict(state), "the state expected")
-        self._compare("led to another state", expected, actual)
-        return self
-
-    def then_intents(self, *intents: Intent) -> Result:
-        """Demand exactly these intents, in this order; none: that there are none.
-
-        Raises:
-            AssertionError: showing expected and actual.
-        """
-        self.state_after()
-        expected = [_intent_fields(intent) for intent in intents]
-        actual = [_CODEC.decode(intent) for intent in self.intents]
-        sealed = _sealed(expected, "the intents expected")
-        self._compare("has other intents", sealed, _CODEC.encode(actual))
-        return self
-
-    def then_rejected(self, reason: str | None = None) -> Result:
-        """Demand that the action was rejected, and why, if `reason` is given.
-
-        Raises:
-            AssertionError: showing expected and actual.
-        """
-        wanted = "a rejection" if reason is None else repr(reason)
-        if self.reason is None:
-            raise AssertionError(
-                f"{self.action_type} was to be rejected, and was absorbed:\n"
-                f"  expected: {wanted}\n"
-                f"  actual:   {self._shown(self.state)}"
-            )
-        if reason is not None and reason != self.reason:
-            raise AssertionError(
-                f"{self.action_type} was rejected for another reason:\n"
-                f"  expected: {wanted}\n  actual:   {self.reason!r}"
-            )
-        return self
-
-    def state_after(self) -> bytes:
-        """Return the state it led to, as canonical bytes.
-
-        Raises:
-            AssertionError: it was rejected.
-        """
-        if self.state is None:
-            raise AssertionError(
-                f"{self.action_type} was to be absorbed, and was rejected: {self.reason!r}"
-            )
-        return self.state
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON, to be compared and shown."""
-        return {
-            "state": None if self.state is None else _CODEC.decode(self.state),
-            "intents": [_CODEC.decode(intent) for intent in self.intents],
-            "rejected": self.reason,
-        }
-
-    def _compare(self, what: str, expected: bytes, actual: bytes) -> None:
-        if expected == actual:
-            return
-        decoded = (_CODEC.decode(expected), _CODEC.decode(actual))
-        raise AssertionError(
-            f"{self.action_type} {what}:\n"
-            f"  expected: {self._shown(expected)}\n  actual:   {self._shown(actual)}\n"
-            f"where:\n{differences(*decoded, ('expected', 'actual'))}"
-        )
-
-    def _shown(self, data: bytes | None) -> str:
-        return "nothing" if data is None else data.decode()
-
-
-def _sealed(value: object, what: str) -> bytes:
-    try:
-        return _CODEC.encode(value)
-    except ValueError as error:
-        raise AssertionError(f"{what} is not JSON that can be stored: {error}") from error
+        led_to = sealed(state, f"{action.type}: the state returned")
+        return Result(action.type, led_to, _sealed_intents(action, result.intents))
 
 
 def _check_unchanged(what: str, before: bytes, after: object) -> None:
     try:
-        now = _CODEC.encode(after)
+        now = CODEC.encode(after)
     except ValueError as error:
         raise AssertionError(f"{what} it was given, to what is no JSON: {error}") from error
     if now != before:
-        told = differences(_CODEC.decode(before), _CODEC.decode(now), ("was", "is"))
+        told = differences(CODEC.decode(before), CODEC.decode(now), ("was", "is"))
         raise AssertionError(f"{what} it was given (work on a copy):\n{told}")
 
 
-def _sealed_intents(action: Action, intents: tuple[Intent, ...]) -> tuple[bytes, ...]:
+def _sealed_intents(action: Action, returned: Iterable[Intent]) -> tuple[bytes, ...]:
     """Return the intents as they will be compared, after the checks that the bridge makes."""
     try:
-        seal_intents(_sealed_action(action), intents, _CODEC)
+        intents = tuple(returned)
+        seal_intents(_sealed_action(action), intents, CODEC)
     except (TypeError, ValueError) as error:
         raise AssertionError(f"{action.type}: an intent could not be stored: {error}") from error
-    return tuple(_CODEC.encode(_intent_fields(intent)) for intent in intents)
+    return tuple(CODEC.encode(intent_fields(intent)) for intent in intents)
 
 
 def _sealed_action(action: Action) -> SealedAction:
@@ -264,15 +170,7 @@ def _sealed_action(action: Action) -> SealedAction:
         action.action_id,
         action.workflow_key,
         action.type,
-        _CODEC.encode(action.payload),
+        CODEC.encode(action.payload),
         action.occurred_at,
         depth=action.depth,
     )
-
-
-def _intent_fields(intent: Intent) -> dict[str, Any]:
-    return {
-        "intent_type": intent.intent_type,
-        "target": intent.target,
-        "payload": dict(intent.payload),
-    }
