@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from omninode_bridge import Bridge, ReducerGaveUp
 from omninode_bridge.stamping import Problem, Progress, Summary, app, stamp
 from omninode_bridge.stamping.keys import stamp_id
+from tests.bridges import until
 from tests.integration.stamping import (
     NOTHING,
     committed_in_all,
@@ -359,6 +362,29 @@ async def test_what_goes_wrong_in_the_callers_own_report_ends_the_run(
     summary = await stamp(bridge, tree, "docs")
     assert summary.files == 3
     assert await totals_of(bridge, "docs") == totals_on_disk_without_links(tree)
+
+
+async def test_a_run_that_is_cancelled_does_not_read_a_big_file_to_its_end(
+    bridge: Bridge, tree: Path
+) -> None:
+    with (tree / "big").open("wb") as big:
+        big.truncate(2**40)  # sparse; minutes to read
+    run = asyncio.create_task(stamp(bridge, tree, "docs"))
+    await until(lambda: is_open(tree / "big"), "the big file is being read")
+    run.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    assert not is_open(tree / "big")
+
+
+def is_open(path: Path) -> bool:
+    """Say whether this process has `path` open."""
+    descriptors = Path("/proc/self/fd").iterdir()
+    return any(
+        descriptor.is_symlink() and os.path.realpath(descriptor) == str(path)
+        for descriptor in descriptors
+    )
 
 
 def totals_on_disk_without_links(tree: Path) -> dict[str, Any]:
