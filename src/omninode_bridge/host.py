@@ -20,7 +20,7 @@ from omninode_bridge.core.message import content_hash
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.reducer import Absorbed
-from omninode_bridge.core.retry import Backoff
+from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
 from omninode_bridge.services.reducer_service import OwnershipLost, ReducerService
@@ -48,7 +48,6 @@ WAITING_MAX: Final = 10_000
 WATCH_S: Final = 0.1
 STOP_WAIT_S: Final = 10.0
 ENQUEUE_BATCH_MAX: Final = 500
-OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,3 +49,7 @@ class Backoff:
 def next_wait_ms(previous_ms: float, base_ms: float, cap_ms: float, uniform: Uniform) -> float:
     """Return `min(cap, uniform(base, previous * 3))`, all in milliseconds."""
     return min(cap_ms, uniform(base_ms, previous_ms * 3))
+
+
+OUTAGE_BACKOFF: Final = Backoff(attempts=2**62, base_ms=20, cap_ms=1_000)
+"""While the database is away every loop goes on trying, a second apart at most, without end."""

@@ -18,7 +18,7 @@ from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
 from omninode_bridge.core.message import SUBMIT_ACTION, SealedAction
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled, ignore
 from omninode_bridge.core.partition import partition_of
-from omninode_bridge.core.retry import Backoff
+from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.ports import CutOff, Source
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ BATCH_MAX: Final = 1_000
 POLL_S: Final = 1.0
 LAG_MAX: Final = 10_000
 """A target for which there was nothing is told the position this often, or when all is quiet."""
-
-OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
 
 
 class Dispatcher:

@@ -25,7 +25,7 @@ from omninode_bridge.core.observation import (
     ignore,
 )
 from omninode_bridge.core.reducer import Absorbed
-from omninode_bridge.core.retry import Backoff
+from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.ports import LoggedProjection
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 BATCH_MAX: Final = 2_000
 BACKLOG_MAX: Final = 10_000
 POLL_S: Final = 1.0
-OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
 
 
 class ProjectionMaterializer:

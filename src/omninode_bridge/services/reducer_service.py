@@ -51,7 +51,7 @@ from omninode_bridge.core.observation import (
     ignore,
 )
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, Refused, fold
-from omninode_bridge.core.retry import Backoff
+from omninode_bridge.core.retry import OUTAGE_BACKOFF, Backoff
 from omninode_bridge.core.snapshots import SnapshotCache
 from omninode_bridge.ports import CutOff
 
@@ -72,7 +72,6 @@ BATCH_MAX: Final = 500
 INBOX_MAX: Final = 10_000
 LOG_BUFFER_MAX: Final = 1_000
 POLL_S: Final = 0.2
-OUTAGE_BACKOFF: Final = Backoff(attempts=1_000_000, base_ms=20, cap_ms=1_000)
 
 
 class Ask:
