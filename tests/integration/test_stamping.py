@@ -13,7 +13,7 @@ import pytest
 
 from omninode_bridge import Bridge, ReducerGaveUp
 from omninode_bridge.stamping import Problem, Progress, Summary, app, stamp
-from omninode_bridge.stamping.keys import stamp_id
+from omninode_bridge.stamping.keys import removal_id, stamp_id
 from tests.bridges import until
 from tests.integration.stamping import (
     NOTHING,
@@ -303,6 +303,31 @@ async def test_what_the_bridge_gives_up_is_reported_by_name(bridge: Bridge, tree
     assert (problem.name, problem.kind) == ("a.txt", "failed")
     assert problem.reason.startswith("given up (id_reused): ")
     assert (await totals_of(bridge, "docs"))["files"] == 2
+
+
+async def test_a_removal_that_is_given_up_is_reported_by_name(bridge: Bridge, tree: Path) -> None:
+    await stamp(bridge, tree, "docs")
+    (tree / "a.txt").unlink()
+    key = "file:docs/a.txt"
+    await bridge.submit(key, "RemoveFile", {"file_hash": ""}, action_id=removal_id(key, 1))
+    problems: list[Problem] = []
+    summary = await stamp(bridge, tree, "docs", prune=True, report=problems.append)
+    assert (summary.files, summary.removed, summary.failed) == (2, 0, 1)
+    assert [problem.name for problem in problems] == ["a.txt"]
+    assert (await totals_of(bridge, "docs"))["files"] == 3
+
+
+async def test_what_was_rejected_before_under_the_same_id_is_not_counted(
+    bridge: Bridge, tree: Path
+) -> None:
+    key, asked = "file:docs/a.txt", {"file_hash": hash_of("alpha")}
+    await bridge.submit(key, "RemoveFile", asked, action_id=removal_id(key, 1))
+    await stamp(bridge, tree, "docs")
+    (tree / "a.txt").unlink()
+    problems: list[Problem] = []
+    summary = await stamp(bridge, tree, "docs", prune=True, report=problems.append)
+    assert (summary.files, summary.removed, summary.actions, summary.failed) == (2, 0, 0, 0)
+    assert problems == []
 
 
 @pytest.mark.parametrize("name", ["nothing", "a.txt", "a.txt/below"])

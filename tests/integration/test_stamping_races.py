@@ -148,3 +148,21 @@ async def test_an_outage_that_does_not_end_ends_the_run_and_the_next_one_complet
         assert summary.files == OUTAGE_FILES
         assert await totals_of(bridge, "docs") == totals_on_disk(tree, total_stamps=OUTAGE_FILES)
         assert await committed_in_all(bridge) == 2 * OUTAGE_FILES
+
+
+@pytest.mark.timeout(180)
+async def test_a_run_that_begins_in_an_outage_waits_for_its_end_but_not_for_ever(
+    server: StoppableServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "OUTAGE_WAIT_S", 0.1)
+    monkeypatch.setattr(asking, "TRIES", 2)
+    tree = make_tree(tmp_path / "tree", 10)
+    async with Bridge.open(app, database_url=server.url) as bridge:
+        await server.stop("immediate")
+        with pytest.raises(DatabaseUnavailable):
+            await stamp(bridge, tree, "docs")
+        monkeypatch.setattr(asking, "TRIES", 100)
+        run = asyncio.create_task(stamp(bridge, tree, "docs"))
+        await server.start()
+        assert (await run).new == 10
+        assert await totals_of(bridge, "docs") == totals_on_disk(tree, total_stamps=10)
