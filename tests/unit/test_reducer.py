@@ -521,6 +521,7 @@ def test_a_transition_has_up_to_a_thousand_intents() -> None:
         (Intent(7), "invalid intent_type: is a int"),  # type: ignore[arg-type]
         (Intent("Mail", "a\0b"), "invalid target: must be text without NUL"),
         (Intent("Mail", None), "invalid target"),  # type: ignore[arg-type]
+        (Intent("Mail", "a" * 2_049), "invalid target: has 2049 bytes; 2048 are allowed"),
         (Intent("Mail", "\ud800"), "surrogates not allowed"),
         (Intent("Mail", "", {"a": {1}}), "not JSON serializable: set"),
         (Intent("Mail", "", None), "'NoneType' object is not iterable"),  # type: ignore[arg-type]

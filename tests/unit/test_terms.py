@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -43,6 +43,30 @@ def test_how_long_to_remember_comes_out_in_seconds() -> None:
 def test_a_moment_has_its_zone() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     assert check_time("occurred_at", moment) is moment
+
+
+def test_an_offset_with_seconds_becomes_utc() -> None:
+    railway = timezone(timedelta(hours=1))
+    solar = timezone(timedelta(minutes=9, seconds=21))
+    moment = datetime(1880, 1, 1, tzinfo=solar)
+    assert check_time("occurred_at", moment).utcoffset() == timedelta(0)
+    assert check_time("occurred_at", moment) == moment
+    assert check_time("occurred_at", moment.astimezone(railway)).tzinfo is railway
+
+
+def test_a_zone_that_knows_no_offset_is_none() -> None:
+    class Nowhere(tzinfo):
+        def utcoffset(self, _: datetime | None) -> timedelta | None:
+            return None
+
+    with pytest.raises(InvalidAction, match="needs a time zone"):
+        check_time("occurred_at", datetime(2026, 1, 1, tzinfo=Nowhere()))
+
+
+def test_a_moment_outside_utc_is_refused() -> None:
+    solar = timezone(timedelta(minutes=9, seconds=21))
+    with pytest.raises(InvalidAction, match="no time in UTC"):
+        check_time("occurred_at", datetime.min.replace(tzinfo=solar))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ INTENTS_MAX: Final = 1_000
 INTENT_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 8_192
 """A follow-up action's payload may be as large as any; around it stand its key and its type."""
 
+TARGET_BYTES_MAX: Final = 2_048
 STATE_BYTES_MAX: Final = 16 * 1_048_576
 
 
@@ -302,7 +303,9 @@ def _check_intent(intent: object) -> None:
     target: object = intent.target
     if not isinstance(target, str) or "\0" in target:
         raise InvalidAction("target", "must be text without NUL")
-    target.encode()  # a lone surrogate is no text
+    size = len(target.encode())  # a lone surrogate is no text
+    if size > TARGET_BYTES_MAX:
+        raise InvalidAction("target", f"has {size} bytes; {TARGET_BYTES_MAX} are allowed")
 
 
 def _check_follow_up(action: SealedAction, intent: Intent) -> None:

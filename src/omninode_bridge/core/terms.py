@@ -7,7 +7,7 @@ behind it.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -49,14 +49,23 @@ def check_count(what: str, value: object) -> int:
 def check_time(what: str, value: object) -> datetime:
     """Return `value` when it is a moment: a time with its zone.
 
+    An offset with seconds, which zones had before they were railway zones, becomes UTC: what is
+    stored and read by others (RFC 3339) has offsets of whole minutes.
+
     Raises:
         InvalidAction: with `what` as its field.
     """
     if not isinstance(value, datetime):
         raise InvalidAction(what, f"is a {type(value).__name__}, not a datetime")
-    if value.tzinfo is None:
+    offset = value.utcoffset()
+    if offset is None:
         raise InvalidAction(what, "needs a time zone")
-    return value
+    if offset.seconds % 60 == 0 and not offset.microseconds:
+        return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidAction(what, f"is {value}, which is no time in UTC") from error
 
 
 def check_remember_for(value: object) -> float:
