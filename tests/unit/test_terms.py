@@ -59,6 +59,11 @@ def test_a_zone_that_knows_no_offset_is_none() -> None:
         def utcoffset(self, _: datetime | None) -> timedelta | None:
             return None
 
+        dst = utcoffset
+
+        def tzname(self, _: datetime | None) -> str | None:
+            return None
+
     with pytest.raises(InvalidAction, match="needs a time zone"):
         check_time("occurred_at", datetime(2026, 1, 1, tzinfo=Nowhere()))
 
