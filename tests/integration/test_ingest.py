@@ -412,3 +412,18 @@ async def test_an_owner_that_does_not_know_contracts_does_no_lasting_harm_to_one
         with pytest.raises(GaveUp, match="no reducer is registered for keys contract"):
             await ingest(bridge, SAMPLE, loans())
     assert (await run(database_url, SAMPLE, loans())).committed == 30
+
+
+async def test_what_is_given_up_for_a_reason_of_its_own_is_reported_with_its_line(
+    database_url: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "log.csv", loan_row("1"), loan_row("2"))
+    told: list[InvalidRow] = []
+    async with (
+        Bridge.open(app_of([]), database_url=database_url),
+        Bridge.open(app_of([loans()]), database_url=database_url) as bridge,
+    ):
+        summary = await ingest(bridge, file, loans(), report=told.append)
+    assert counts(summary) == {"rows": 2, "actions": 2, "keys": 2, "rejected": 2}
+    assert [row.line for row in told] == [2, 3]
+    assert "given up (invalid): no reducer is registered" in told[0].reason

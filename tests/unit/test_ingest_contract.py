@@ -164,6 +164,7 @@ def test_what_is_wrong_is_said_with_its_line(line: int, old: str, new: str, said
         ("name: *nobody\n", 1, "not YAML"),
         ("[" * 5_000, 1, "nested too deep"),
         ("x" * 300_000, 1, "at most 262,144 characters"),
+        ('{\t"name": x', 1, "not YAML"),
         ("? [a, b]\n: c\n", 1, "no field '[...]'"),
     ],
 )

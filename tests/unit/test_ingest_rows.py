@@ -90,6 +90,11 @@ def test_any_line_end_and_a_byte_order_mark_and_empty_lines_will_do(file: Path, 
     assert said(items) == []
 
 
+def test_text_in_any_script_is_kept(file: Path) -> None:
+    (row,) = good(read(file, rows(GOOD.replace("Delft", "Zürich 東京"))))
+    assert row.action.payload["place"] == "Zürich 東京"
+
+
 def test_a_compressed_file_is_read_whatever_it_is_called(tmp_path: Path) -> None:
     data = gzip.compress(rows(GOOD).encode())
     assert len(good(read(tmp_path / "parcels.csv.gz", data))) == 1
