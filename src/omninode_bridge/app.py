@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         ModelWorkflowProjection,
         ModelWorkflowState,
     )
+    from omninode_bridge.services.event_log import LogProgress
     from omninode_bridge.services.verifier import Verification
 
 PARTITIONS: Final = 4
@@ -432,21 +433,40 @@ class Bridge:
     async def settled(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a bound, not a race
         """Return when all that was committed or enqueued until now is done with.
 
-        Follow-up actions are dispatched and reduced (and theirs), and the projection shows it all.
+        Follow-up actions are dispatched and reduced (and theirs), and the projection shows it all,
+        however much is asked meanwhile.
 
         Raises:
             TimeoutError: it took longer than `timeout` seconds.
             BrokenPromise: a loop has stopped for good.
         """
         host = self._writing()
+        goals: list[LogProgress] = []
         async with asyncio.timeout(timeout):
             while True:
                 if host.failures:
                     raise host.failures[0]
                 host.settle()
-                if not any((await self.event_log.unsettled()).values()):
+                now = await self.event_log.progress()
+                if now.has_reached(now):
                     return
+                if not goals or now.has_reached(goals[-1]):
+                    if len(goals) > 1 and not await self._follows(goals):
+                        return
+                    goals.append(now)
                 await asyncio.sleep(SETTLE_LOOK_S)
+
+    async def _follows(self, goals: Sequence[LogProgress]) -> bool:
+        """Return whether what was there at the first goal may still have something to follow.
+
+        Whatever stands before one goal is consumed before the next is set: what came of it stands
+        between the two. So with each round every chain goes one step, from action to intent or from
+        intent to action, and depth grows every second round: what is below is others'.
+        """
+        rounds = len(goals)
+        return await self.event_log.follow_ups_between(
+            goals[-2], goals[-1], action_depth=rounds // 2, intent_depth=(rounds - 1) // 2
+        )
 
     # -- looking -----------------------------------------------------------------------------------
 

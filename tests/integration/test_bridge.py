@@ -345,3 +345,31 @@ async def test_the_facts_of_the_loops_are_observed(database_url: str) -> None:
         "BatchCommitted",
         "ProjectionApplied",
     }
+
+
+async def test_settling_waits_for_what_was_there_however_much_is_asked_meanwhile(
+    bridge: Bridge,
+) -> None:
+    stop = asyncio.Event()
+    answered = 0
+
+    async def ask(number: int) -> None:
+        nonlocal answered
+        while not stop.is_set():
+            payload = {"amount": 1, "passes_on_to": ["counter:sum"]}
+            (await bridge.submit(f"counter:{number}", "Counted", payload)).committed()
+            answered += 1
+
+    async with asyncio.TaskGroup() as asking:
+        for number in range(20):
+            asking.create_task(ask(number))
+        await until(lambda: answered > 200, "a load")
+        before = answered
+        try:
+            await bridge.settled(timeout=30)
+            row = await bridge.read("counter:sum")
+        finally:
+            stop.set()
+    assert row is not None
+    assert row.version >= before
+    assert answered > before  # there was load until the end

@@ -34,6 +34,9 @@ POLL_S: Final = 1.0
 LAG_MAX: Final = 10_000
 """A target for which there was nothing is told the position this often, or when all is quiet."""
 
+UNTOLD_MAX: Final = 10
+"""While there is work, who waits for us to settle waits for so many pages."""
+
 
 class Dispatcher:
     """The dispatcher of one source partition. `run` it in a task.
@@ -73,7 +76,7 @@ class Dispatcher:
         self._hint.set()
 
     def settle(self) -> None:
-        """Store the position in every partition as soon as nothing is left to dispatch."""
+        """Store the position in every partition soon, whatever is left to dispatch."""
         self._settle_now = True
         self._hint.set()
 
@@ -89,19 +92,21 @@ class Dispatcher:
             BrokenPromise: intents were cut off that a partition had not taken over.
         """
         waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
-        attempt = 0
+        attempt = untold = 0
         while True:
             try:
                 if not self._stored:
                     self._stored = dict(await self._intents.positions(self.partition))
                     self._next = min(self._stored.values())
                 self._hint.clear()
-                if await self._step():
-                    attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
-                    continue
-                if self._settle_now or self._stopping:
+                busy = await self._step()
+                untold = untold + 1 if busy else 0
+                if (self._stopping and not busy) or (self._settle_now and untold % UNTOLD_MAX == 0):
                     self._settle_now = False
                     await self._catch_up()
+                if busy:
+                    attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
+                    continue
                 if self._stopping:
                     return
                 try:

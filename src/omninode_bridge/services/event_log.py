@@ -6,6 +6,8 @@ Rule 2: history is kept; transient topics go away in whole segments, behind all 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from operator import ge
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -114,6 +116,24 @@ class IntentLogService:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LogProgress:
+    """The heads of three topics, one a partition, and the positions of who is furthest behind."""
+
+    actions: tuple[int, ...]
+    intents: tuple[int, ...]
+    state_committed: tuple[int, ...]
+    positions: tuple[tuple[int, ...], ...]
+
+    def has_reached(self, goal: LogProgress) -> bool:
+        """Return whether all that stood before the heads of `goal` is consumed."""
+        heads = (goal.actions, goal.intents, goal.state_committed)
+        return all(
+            all(map(ge, positions, topic))
+            for positions, topic in zip(self.positions, heads, strict=True)
+        )
+
+
 class EventLogService:
     """What is neither a loop's log nor a commit: consumers, history, cutting off, being settled."""
 
@@ -148,12 +168,35 @@ class EventLogService:
             dropped: int = await connection.fetchval(SQL["drop_segments"], topic, partition)
             return dropped
 
-    async def unsettled(self) -> dict[str, int]:
-        """Return how many entries wait in all: `actions`, `intents`, `projections`."""
-        rows = await self._database.fetch(SQL["unsettled"])
-        return {
-            what: sum(row[what] for row in rows) for what in ("actions", "intents", "projections")
-        }
+    async def progress(self) -> LogProgress:
+        """Return where all logs end now, and how far their consumers are."""
+        rows = await self._database.fetch(SQL["progress"])
+
+        def column(name: str) -> tuple[int, ...]:
+            return tuple(row[name] for row in rows)
+
+        positions = ("action_position", "intent_position", "state_committed_position")
+        return LogProgress(
+            column("action_head"),
+            column("intent_head"),
+            column("state_committed_head"),
+            tuple(column(name) for name in positions),
+        )
+
+    async def follow_ups_between(
+        self, earlier: LogProgress, later: LogProgress, *, action_depth: int, intent_depth: int
+    ) -> bool:
+        """Return whether between the heads of two looks a chain of follow-up actions goes on.
+
+        That is an action of at least `action_depth` in an action log, or a follow-up asked for by
+        an action of at least `intent_depth`. What has been cut off meanwhile may have been one.
+        """
+        found: bool = await self._database.fetchval(
+            SQL["follow_ups_between"],
+            *(earlier.actions, later.actions, earlier.intents, later.intents),
+            *(action_depth, intent_depth),
+        )
+        return found
 
     async def history(self, workflow_key: str, after: int, limit: int) -> list[dict[str, Any]]:
         """Return up to `limit` versions of a key above `after`, as `history` shows them."""

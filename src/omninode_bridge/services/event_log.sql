@@ -42,20 +42,43 @@ SELECT home, next FROM event_log_positions
 WHERE topic = 'intent' AND partition = $1 AND consumer = 'dispatcher'
 ORDER BY home;
 
--- name: unsettled
--- No parameters. One row a partition: how far its consumers are behind, of what is committed now.
+-- name: progress
+-- No parameters. One row a partition: the heads, and how far the last consumer of each topic is. One
+-- statement is one snapshot: no position is younger than the heads beside it.
 SELECT p.partition,
-       a.action_head - (SELECT next FROM event_log_positions r
-                        WHERE r.topic = 'action' AND r.partition = p.partition
-                          AND r.consumer = 'reducer' AND r.home = p.partition) AS actions,
-       p.intent_head - (SELECT min(d.next) FROM event_log_positions d
-                        WHERE d.topic = 'intent' AND d.partition = p.partition
-                          AND d.consumer = 'dispatcher') AS intents,
-       p.state_committed_head - coalesce((SELECT w."offset" FROM projection_watermarks w
-                        WHERE w.partition_id = 'state-committed/' || p.partition), 1) AS projections
+       a.action_head, p.intent_head, p.state_committed_head,
+       (SELECT next FROM event_log_positions r
+        WHERE r.topic = 'action' AND r.partition = p.partition
+          AND r.consumer = 'reducer' AND r.home = p.partition) AS action_position,
+       (SELECT min(d.next) FROM event_log_positions d
+        WHERE d.topic = 'intent' AND d.partition = p.partition
+          AND d.consumer = 'dispatcher') AS intent_position,
+       coalesce((SELECT w."offset" FROM projection_watermarks w
+        WHERE w.partition_id = 'state-committed/' || p.partition), 1) AS state_committed_position
 FROM event_log_partitions p
 JOIN event_log_action_heads a ON a.partition = p.partition
 ORDER BY p.partition;
+
+-- name: follow_ups_between
+-- $1 and $2 heads of the action logs BIGINT[], one a partition; $3 and $4 of the intent logs; $5 and
+-- $6 depths. Whether from $1 to $2 there is an action of depth $5 or more, or from $3 to $4 a follow-up
+-- action asked for by one of depth $6 or more; or whether some of that has been cut off.
+SELECT EXISTS (
+    SELECT FROM unnest($1::BIGINT[], $2::BIGINT[]) WITH ORDINALITY AS h(low, high, place)
+    JOIN event_log_action a
+      ON a.partition = h.place - 1 AND a."offset" >= h.low AND a."offset" < h.high
+    WHERE coalesce((a.body->>'depth')::INT, 0) >= $5
+) OR EXISTS (
+    SELECT FROM unnest($3::BIGINT[], $4::BIGINT[]) WITH ORDINALITY AS h(low, high, place)
+    JOIN event_log_intent i
+      ON i.partition = h.place - 1 AND i."offset" >= h.low AND i."offset" < h.high
+    WHERE i.intent_type = 'SubmitAction' AND coalesce((i.body->>'depth')::INT, 0) >= $6
+) OR EXISTS (
+    SELECT FROM unnest($1::BIGINT[], $3::BIGINT[]) WITH ORDINALITY AS h(action, intent, place)
+    JOIN event_log_action_heads a ON a.partition = h.place - 1
+    JOIN event_log_partitions p ON p.partition = h.place - 1
+    WHERE a.action_low > h.action OR p.intent_low > h.intent
+);
 
 -- name: register_consumer
 -- $1 consumer, $2 topic, $3 partition, $4 home. From the log's low on; keeps a known position.
