@@ -159,8 +159,9 @@ class Provenance:
 class StateCommitted:
     """The action was absorbed as `version` of its key; its log entry is at `commit_offset`.
 
-    `duplicate` tells this asker that the outcome is an earlier submission's. It is no part of
-    the outcome: every asker of one id is told the same (R3).
+    `duplicate` tells this asker that the outcome is an earlier submission's, as far as is known:
+    it may be this very one's after a lost connection, and is not told of what another process
+    decided. It is no part of the outcome: every asker of one id is told the same (R3).
     """
 
     workflow_key: str
