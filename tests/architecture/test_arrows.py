@@ -64,7 +64,7 @@ def test_an_application_uses_the_public_names_only(application: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    modules("core", "ports.py", "infrastructure", "services", "nodes", "testing", "host.py"),
+    modules("core", "ports.py", "infrastructure", "services", "nodes", "testing", "host"),
     ids=str,
 )
 def test_nothing_below_app_reads_the_environment(module: Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -125,6 +126,42 @@ async def test_what_the_loser_was_asked_goes_through_the_log_under_its_id() -> N
         assert [outcome.action_id for outcome in told] == [one.action_id for one in asked]
         assert [outcome.version for outcome in told] == [2] * 9
         assert not any(outcome.duplicate for outcome in told)
+
+
+async def test_order_is_kept_while_the_partition_changes_hands() -> None:  # R5
+    world = new_world()
+    rival = UUID(int=7)
+    asked = [action("counter:1", payload={"amount": n}) for n in range(600)]
+    futures = []
+    async with hosting(world) as host:
+        for number, one in enumerate(asked):
+            futures.append(host.submit_now(one) or await host.submit(one))
+            if number == 200:  # in the middle of a batch, with more in the inbox
+                world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+                await world.leases.acquire(rival, "a rival", LEASE, range(3))
+            if number == 400:  # it comes back, and reads its log late
+                world.interrupt("actions.read", when="before", times=2)
+                await world.leases.release(rival)
+                await until(lambda: len(host._workers) == PARTITIONS, "the partitions to be back")
+            if number % 7 == 0:
+                await some_turns()
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*futures)
+    assert [outcome.version for outcome in told] == list(range(1, 601))
+
+
+async def test_what_the_log_refuses_is_told_to_its_asker_and_to_nobody_else() -> None:
+    world = new_world()
+    async with hosting(world), hosting(world, ids=NewIds(500_000)) as guest:
+        bad = replace(action("counter:1"), workflow_key="counter:\0")
+        futures = [
+            await guest.submit(each) for each in (action("counter:1"), bad, action("counter:1"))
+        ]
+        async with asyncio.timeout(20):
+            first, refused, last = await asyncio.gather(*futures, return_exceptions=True)
+    assert isinstance(first, StateCommitted)
+    assert isinstance(refused, Exception)
+    assert isinstance(last, StateCommitted)
 
 
 async def test_the_host_tries_for_as_long_as_the_database_is_away() -> None:

@@ -231,10 +231,12 @@ class ReducerService:
                 await self._settle(asks, _behind(asks))
                 self._in_hand = []
         finally:
-            self._lost = True
-            self._room.set()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+            # Until here asks are taken, as leftovers; whoever awaits us collects them in this same
+            # turn of the loop, so that none can go another way before them (R5).
+            self._lost = True
+            self._room.set()
 
     async def _gather(self, reader: asyncio.Task[None]) -> list[Ask]:
         """Wait for work and take up to a batch of it, half from each door when both have enough.

@@ -1,0 +1,66 @@
+"""Askers who wait for an outcome by the id of their action, not by its key (R9)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from omninode_bridge.core.commit import id_reused
+from omninode_bridge.core.message import content_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from omninode_bridge.core.commit import ActionName, Remembered
+    from omninode_bridge.core.message import Outcome, SealedAction
+
+WAITING_MAX: Final = 10_000
+
+
+class Answers:
+    """Askers who wait for an outcome by its id, registered before their action is sent (R9)."""
+
+    def __init__(self, waiting_max: int = WAITING_MAX) -> None:
+        """Begin with nobody waiting; `waiting_max` may."""
+        self._waiting: dict[ActionName, list[tuple[SealedAction, asyncio.Future[Outcome]]]] = {}
+        self._room = asyncio.BoundedSemaphore(waiting_max)
+
+    async def register(self, action: SealedAction, future: asyncio.Future[Outcome]) -> None:
+        """Wait for room, then let `future` be answered with the outcome of `action`."""
+        await self._room.acquire()
+        future.add_done_callback(lambda _: self._room.release())
+        self.register_now(action, future)
+
+    def register_now(self, action: SealedAction, future: asyncio.Future[Outcome]) -> None:
+        """Do so without waiting: for what has found its room elsewhere, in a worker's inbox."""
+        name = (action.workflow_key, action.action_id)
+        entry = (action, future)
+        self._waiting.setdefault(name, []).append(entry)
+        future.add_done_callback(lambda _: self._forget(name, entry))
+
+    def names(self) -> list[ActionName]:
+        """Return what is waited for."""
+        return list(self._waiting)
+
+    def answer(self, name: ActionName, outcome: Outcome) -> None:
+        """Tell everyone who waits for `name`."""
+        for _, future in list(self._waiting.get(name, ())):
+            if not future.done():
+                future.set_result(outcome)
+
+    def answer_known(self, known: Mapping[ActionName, Remembered]) -> None:
+        """Tell remembered outcomes; who asked for another content is told `id_reused`."""
+        for name, remembered in known.items():
+            for action, future in list(self._waiting.get(name, ())):
+                same = content_hash(action.type, action.payload) == remembered.request_hash
+                outcome = remembered.outcome if same else id_reused(action, remembered.outcome)
+                if not future.done():
+                    future.set_result(outcome)
+
+    def _forget(
+        self, name: ActionName, entry: tuple[SealedAction, asyncio.Future[Outcome]]
+    ) -> None:
+        entries = self._waiting[name]
+        entries.remove(entry)
+        if not entries:
+            del self._waiting[name]

@@ -1,0 +1,195 @@
+"""The way through the action log, for partitions whose worker is not here.
+
+Rule 1: an action that was handed over here goes through the log under its id; whoever owns the
+        partition decides it, and its asker is answered by that id (R9).
+Rule 2: order (R5). What comes this way for one partition is appended in the order in which it came,
+        by one task. As long as any of it is undecided, what comes after it has to come this way
+        too: a worker that has come here meanwhile would take it from its inbox before it has read
+        the log. What a worker that lost the partition leaves behind is handed over in the same
+        turn of the loop in which that worker is forgotten, so that nothing gets before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from omninode_bridge.core.errors import DatabaseUnavailable
+from omninode_bridge.core.observation import LoopStumbled
+from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.retry import OUTAGE_BACKOFF
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from omninode_bridge.core.commit import ActionName
+    from omninode_bridge.core.message import Outcome, SealedAction
+    from omninode_bridge.host.answers import Answers
+    from omninode_bridge.host.world import World
+
+WATCH_S: Final = 0.1
+BATCH_MAX: Final = 500
+
+
+class LogDoor:
+    """Appends what is handed over, and looks for what others decided. Ends with `close`."""
+
+    def __init__(self, world: World, answers: Answers, grew: Callable[[int], None]) -> None:
+        """`grew` is told each partition whose action log has grown."""
+        self._world = world
+        self._answers = answers
+        self._grew = grew
+        self._undecided: Counter[int] = Counter()
+        self._sending: dict[int, deque[tuple[SealedAction, asyncio.Future[Outcome]]]] = {}
+        self._senders: dict[int, asyncio.Task[None]] = {}
+        self._enqueued: dict[int, list[tuple[SealedAction, asyncio.Future[None]]]] = {}
+        self._enqueuers: dict[int, asyncio.Task[None]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    def is_used(self, partition: int) -> bool:
+        """Return whether something that came this way is undecided (Rule 2)."""
+        return self._undecided[partition] > 0
+
+    async def submit(self, action: SealedAction) -> asyncio.Future[Outcome]:
+        """Take an action and return the future of its outcome; waits while too many are waiting.
+
+        It is appended soon, however long the database is away: only this process's end prevents it.
+        """
+        partition = partition_of(action.workflow_key, self._world.partitions)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        await self._answers.register(action, future)
+        self._send(partition, action, future)
+        return future
+
+    def take_over(
+        self, partition: int, left: Iterable[tuple[SealedAction, asyncio.Future[Outcome]]]
+    ) -> None:
+        """Take what a worker has left behind, in its order, before anything else comes."""
+        for action, future in left:
+            self._answers.register_now(action, future)
+            self._send(partition, action, future)
+
+    async def enqueue(self, action: SealedAction) -> None:
+        """Return when the action is durable in its log; those that come together go together."""
+        partition = partition_of(action.workflow_key, self._world.partitions)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enqueued.setdefault(partition, []).append((action, future))
+        if partition not in self._enqueuers:
+            task = asyncio.create_task(self._append_enqueued(partition), name="enqueue")
+            self._enqueuers[partition] = task
+        await future
+
+    def close(self) -> None:
+        """From now on, try only once more where the database is away."""
+        self._closing.set()
+
+    async def ended(self, wait_s: float) -> None:
+        """Return when all that was taken is appended, or could not be; look for answers no more."""
+        appending = [*self._senders.values(), *self._enqueuers.values()]
+        hanging = set[asyncio.Task[None]]()
+        if appending:
+            _ended, hanging = await asyncio.wait(appending, timeout=wait_s)
+        if self._watcher is not None:
+            hanging.add(self._watcher)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
+    def _send(self, partition: int, action: SealedAction, future: asyncio.Future[Outcome]) -> None:
+        self._undecided[partition] += 1
+        future.add_done_callback(lambda _: self._undecided.subtract([partition]))
+        self._sending.setdefault(partition, deque()).append((action, future))
+        if partition not in self._senders:
+            task = asyncio.create_task(self._append_sent(partition), name=f"to log {partition}")
+            self._senders[partition] = task
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch(), name="answers by id")
+
+    async def _append_sent(self, partition: int) -> None:
+        """Append what was sent, batch after batch, until nothing is left."""
+        waiting = self._sending[partition]
+        waits_ms = OUTAGE_BACKOFF.waits_ms(self._world.uniform)
+        attempt, size = 0, BATCH_MAX
+        try:
+            while waiting:
+                # Whoever gave up waiting in the meantime was told "unknown": it may still go in. A
+                # batch whose reply was lost goes in again; its ids are found in the commit (R3).
+                batch = list(islice(waiting, size))
+                try:
+                    await self._world.actions.append(partition, [action for action, _ in batch])
+                except DatabaseUnavailable as error:
+                    attempt += 1
+                    self._world.observe(LoopStumbled("enqueue", partition, attempt, error))
+                    if self._closing.is_set():
+                        return
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(next(waits_ms) / 1000):
+                            await self._closing.wait()
+                except Exception as error:  # noqa: BLE001 - refused: for one of them
+                    if len(batch) > 1:
+                        size = 1
+                        continue
+                    _, future = waiting.popleft()
+                    size = BATCH_MAX
+                    if not future.done():
+                        future.set_exception(error)
+                else:
+                    for _ in batch:
+                        waiting.popleft()
+                    self._grew(partition)
+                    attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._world.uniform)
+        finally:
+            del self._senders[partition]
+
+    async def _append_enqueued(self, partition: int) -> None:
+        """Append what was enqueued, batch after batch, until nothing is left."""
+        waiting = self._enqueued[partition]
+        try:
+            while waiting:
+                batch = waiting[:BATCH_MAX]
+                del waiting[:BATCH_MAX]
+                await self._append(partition, batch)
+        finally:
+            del self._enqueuers[partition]
+
+    async def _append(
+        self, partition: int, batch: Sequence[tuple[SealedAction, asyncio.Future[None]]]
+    ) -> None:
+        try:
+            await self._world.actions.append(partition, [action for action, _ in batch])
+        except Exception as error:  # noqa: BLE001 - each asker gets it: unknown, or refused
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        self._grew(partition)
+        for _, future in batch:
+            if not future.done():
+                future.set_result(None)
+
+    async def _watch(self) -> None:
+        """Look for the outcomes that somebody waits for: another process may have decided them."""
+        while names := self._answers.names():
+            by_partition: dict[int, list[ActionName]] = {}
+            for name in names:
+                partition = partition_of(name[0], self._world.partitions)
+                by_partition.setdefault(partition, []).append(name)
+            for partition, theirs in by_partition.items():
+                with suppress(DatabaseUnavailable):
+                    async with self._world.store.locked(partition) as locked:
+                        known = await locked.recall(theirs)
+                    # They are theirs who ask, as far as we know.
+                    self._answers.answer_known(
+                        {
+                            name: replace(
+                                remembered, outcome=replace(remembered.outcome, duplicate=False)
+                            )
+                            for name, remembered in known.items()
+                        }
+                    )
+            await asyncio.sleep(WATCH_S)
