@@ -1,6 +1,17 @@
-"""Fixtures for all tiers."""
+"""Fixtures for all tiers, and how thoroughly the property tests look."""
+
+import os
+
+from hypothesis import settings
 
 from tests.bridges import database_url, migrated_template
 from tests.servers import database, postgres_server, server_folder
+
+# No deadline: on a busy machine the first example may take long, and that is nobody's fault. CI
+# looks at the same examples each time: what it says is about the change, and people try new ones.
+settings.register_profile(
+    "ours", max_examples=60, deadline=None, derandomize="CI" in os.environ, print_blob=True
+)
+settings.load_profile("ours")
 
 __all__ = ["database", "database_url", "migrated_template", "postgres_server", "server_folder"]

@@ -85,7 +85,7 @@ def test_times_are_the_earliest_and_the_latest_whatever_the_order_and_offsets(
 ) -> None:
     later = [t for t in times if t.year not in (1, 9999)] or [NOON]
     state = fold(contract(), [action("Weighed", t) for t in later])
-    # In one zone, Python compares what the clocks on the wall showed, also in the hour that is twice.
+    # In one zone Python compares what the clock on the wall showed, in the hour that is twice too.
     moments = [t.astimezone(UTC) for t in later]
     assert datetime.fromisoformat(state["first_at"]) == min(moments)
     assert datetime.fromisoformat(state["last_at"]) == max(moments)
