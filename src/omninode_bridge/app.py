@@ -6,6 +6,7 @@ Here stores meet loops, loops meet ports, and the environment meets all of them;
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import socket
@@ -68,7 +69,12 @@ if TYPE_CHECKING:
     from omninode_bridge.services.event_log import LogProgress
     from omninode_bridge.services.verifier import Verification
 
+LOGGER: Final = logging.getLogger("omninode_bridge")
+
 PARTITIONS: Final = 4
+PARTITIONS_MAX: Final = 256
+"""More would need more locks at once than a server has by default, just to be made."""
+
 TIMEOUT_S: Final = 5.0
 REMEMBER_FOR: Final = timedelta(hours=6)
 LOOP_CONNECTIONS_MAX: Final = 16
@@ -184,7 +190,7 @@ class Bridge:
         self.canonical_store = CanonicalStoreService(
             database, self._codec, partitions=partitions, key_types=self._key_types
         )
-        self.projection_store = ProjectionStoreService(database, self._codec, self._key_types)
+        self.projection_store = ProjectionStoreService(database)
         self.event_log = EventLogService(database)
         self._host: PartitionHost | None = None
         self._closed = False
@@ -362,7 +368,7 @@ class Bridge:
             action without an answer, and the later ones may have committed too.
         """
         sealed = [self._seal_handed(handed, remember_for) for handed in actions]
-        futures = await self._hand_over(sealed)
+        futures = await self._hand_over(sealed, timeout)
         outcomes: list[Outcome] = []
         for action, future in zip(sealed, futures, strict=True):
             if future.done():  # most come in the same batch as the one before
@@ -526,7 +532,11 @@ class Bridge:
 
     def _observed(self, observation: Observation) -> None:
         for observe in self._observers:
-            observe(observation)
+            try:
+                observe(observation)
+            except Exception:
+                # Who looks on must not stop what it looks at.
+                LOGGER.exception("an observer failed on %r", observation)
 
     def _writing(self) -> PartitionHost:
         if self._host is None or self._closed:
@@ -535,9 +545,25 @@ class Bridge:
             raise BridgeClosed(message)
         return self._host
 
-    async def _hand_over(self, sealed: Iterable[SealedAction]) -> Sequence[asyncio.Future[Outcome]]:
+    async def _hand_over(
+        self,
+        sealed: Iterable[SealedAction],
+        timeout: float | None = None,  # noqa: ASYNC109 - as submit
+    ) -> Sequence[asyncio.Future[Outcome]]:
         host = self._writing()
-        return [host.submit_now(action) or await host.submit(action) for action in sealed]
+        futures: list[asyncio.Future[Outcome]] = []
+        for action in sealed:
+            future = host.submit_now(action)
+            if future is None:
+                try:
+                    async with asyncio.timeout(timeout):
+                        future = await host.submit(action)
+                except TimeoutError as error:
+                    raise OutcomeUnknown(
+                        action.workflow_key, action.action_id, timeout or 0
+                    ) from error
+            futures.append(future)
+        return futures
 
     def _seal_handed(self, handed: Handed, remember_for: timedelta | None) -> SealedAction:
         if not isinstance(handed, Action):
@@ -633,6 +659,9 @@ async def _require_migrated(connect: Mapping[str, Any]) -> None:
 
 async def _create_partitions(database: Database, asked: int | None) -> int:
     wanted = PARTITIONS if asked is None else asked
+    if not 1 <= wanted <= PARTITIONS_MAX:
+        message = f"a database has 1 to {PARTITIONS_MAX} partitions, not {wanted}"
+        raise ConfigurationError(message)
     actual = await EventLogService(database).create_partitions(wanted)
     if asked not in (None, actual):
         message = (

@@ -67,7 +67,7 @@ async def stores(database_url: str) -> AsyncIterator[Stores]:
         database.statements = []
         await EventLogService(database).create_partitions(1)
         key_types = app.key_types()
-        projections = ProjectionStoreService(database, CODEC, key_types)
+        projections = ProjectionStoreService(database)
         yield Stores(
             database,
             CanonicalStoreService(database, CODEC, partitions=1, key_types=key_types),

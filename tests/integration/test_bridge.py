@@ -25,6 +25,7 @@ from omninode_bridge import (
     Transition,
     VersionNotReached,
 )
+from omninode_bridge.infrastructure.postgres import migrations
 from tests.bridges import app, fetch, until
 
 if TYPE_CHECKING:
@@ -373,3 +374,41 @@ async def test_settling_waits_for_what_was_there_however_much_is_asked_meanwhile
     assert row is not None
     assert row.version >= before
     assert answered > before  # there was load until the end
+
+
+async def test_the_fallback_shows_the_projection_that_was_declared_where_it_was_committed(
+    database_url: str,
+) -> None:  # R8
+    async with Bridge.open(app, database_url=database_url) as bridge:
+        (await bridge.submit("counter:1", "Counted", {"amount": 1})).committed()
+        await bridge.settled()
+        projected = await bridge.read("counter:1", required_version=1)
+    # A commit that nobody has projected, read where the key's type is not declared.
+    await fetch(database_url, "DELETE FROM workflow_projection")
+    async with Bridge.open(App("elsewhere"), database_url=database_url, writing=False) as elsewhere:
+        assert await elsewhere.read("counter:1", required_version=1, max_wait_ms=0) == projected
+
+
+async def test_an_observer_that_raises_stops_nothing(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def observe(_: Observation) -> None:
+        raise RuntimeError("I do not like what I see")
+
+    async with Bridge.open(app, database_url=database_url, observe=observe) as bridge:
+        for version in (1, 2, 3):
+            outcome = await bridge.submit("counter:1", "Counted", {"amount": 1})
+            assert outcome.committed().version == version
+        await bridge.settled()
+    assert "an observer failed on" in caplog.text
+
+
+@pytest.mark.parametrize("partitions", [0, -1, 257])
+async def test_a_number_of_partitions_that_cannot_be_is_refused(
+    database: dict[str, Any], partitions: int
+) -> None:
+    await migrations.upgrade(database)
+    url = "postgresql://{user}@/{database}?host={host}&port={port}".format(**database)
+    with pytest.raises(ConfigurationError, match="1 to 256 partitions"):
+        async with Bridge.open(app, database_url=url, partitions=partitions):
+            pass

@@ -11,11 +11,12 @@ from uuid import UUID
 
 import pytest
 
-from omninode_bridge.core.errors import BridgeClosed
+from omninode_bridge.core.commit import id_reused
+from omninode_bridge.core.errors import BridgeClosed, OutcomeUnknown
 from omninode_bridge.core.message import Outcome, ReducerGaveUp, StateCommitted
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
-from omninode_bridge.host import Answers, PartitionHost
+from omninode_bridge.host import Answers, PartitionHost, partition_host
 from omninode_bridge.host import World as Hosted
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import until
@@ -194,6 +195,66 @@ async def test_what_is_enqueued_is_durable_when_it_returns_and_decided_in_time()
         await until(lambda: len(world._tables.states) == 9, "all to be decided")
 
 
+async def test_an_enqueued_action_that_is_refused_costs_its_neighbours_nothing() -> None:
+    world = new_world()
+    bad = replace(action("counter:1"), workflow_key="counter:\0")
+    same = [f"counter:{n}" for n in range(99) if partition_of(f"counter:{n}", PARTITIONS) == 0]
+    bad_too = partition_of(bad.workflow_key, PARTITIONS)
+    near = [key for key in KEYS if partition_of(key, PARTITIONS) == bad_too] or same
+    async with hosting(world) as host:
+        asked = [action(near[0]), bad, action(near[0])]
+        first, refused, last = await asyncio.gather(
+            *(host.enqueue(one) for one in asked), return_exceptions=True
+        )
+        assert (first, last) == (None, None)
+        assert isinstance(refused, Exception)
+        await until(lambda: len(world._tables.states) == 1, "its neighbours to be decided")
+
+
+async def test_an_enqueue_that_hangs_when_the_host_closes_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = new_world()
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(partition_host, "STOP_WAIT_S", 0.05)
+    async with hosting(world) as host:
+        monkeypatch.setattr(world.actions, "append", hang)
+        enqueued = asyncio.create_task(host.enqueue(action()))
+        await some_turns()
+    with pytest.raises(BridgeClosed, match="may or may not be durable"):
+        await enqueued
+
+
+async def test_a_worker_that_is_back_is_asked_directly_again() -> None:
+    world = new_world()
+    rival = UUID(int=7)
+    stop = asyncio.Event()
+    async with hosting(world) as host:
+        told: list[Outcome] = []
+
+        async def ask(key: str) -> None:
+            while not stop.is_set():
+                one = action(key)
+                told.append(await (host.submit_now(one) or await host.submit(one)))
+
+        async with asyncio.TaskGroup() as asking:
+            for key in KEYS * 5:
+                asking.create_task(ask(key))
+            await until(lambda: len(told) > 100, "a load")
+            world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+            await world.leases.acquire(rival, "a rival", LEASE, range(3))
+            await until(lambda: sum(p.actions.head for p in world._tables) > 3, "a detour")
+            await world.leases.release(rival)
+            await until(lambda: len(host._workers) == PARTITIONS, "the partitions to be back")
+            logged, before = sum(p.actions.head for p in world._tables), len(told)
+            await until(lambda: len(told) > before + 1_000, "the load to go on")
+            assert sum(p.actions.head for p in world._tables) < logged + 200, "past the log"
+            stop.set()
+
+
 async def test_an_enqueue_whose_reply_is_lost_says_so() -> None:
     world = new_world()
     async with hosting(world) as host:
@@ -231,16 +292,38 @@ async def test_who_waits_for_an_id_is_not_answered_with_another_of_the_same_key(
     answers = Answers()
     mine, theirs = action(), action()
     one, other, third = [await waiting(answers, each) for each in (mine, theirs, mine)]
-    answers.answer((mine.workflow_key, mine.action_id), outcome_of(mine))
+    answers.answer(mine, outcome_of(mine))
     assert (one.result(), third.result()) == (outcome_of(mine), outcome_of(mine))
     assert not other.done()
     await some_turns()
     assert answers.names() == [(theirs.workflow_key, theirs.action_id)]
-    answers.answer(NAME, outcome_of(mine))
+    answers.answer(mine, outcome_of(mine))
     assert not other.done()
     other.cancel()
     await some_turns()
     assert answers.names() == []
+
+
+async def test_who_asked_something_else_under_the_id_is_told_so() -> None:
+    answers = Answers()
+    mine = action("counter:1", payload={"amount": 1})
+    theirs = action("counter:1", payload={"amount": 2}, action_id=mine.action_id)
+    one, other = [await waiting(answers, each) for each in (mine, theirs)]
+    answers.answer(mine, outcome_of(mine))
+    assert one.result() == outcome_of(mine)
+    assert other.result().reason == "id_reused"
+    late = await waiting(answers, mine)
+    answers.answer(theirs, id_reused(theirs, outcome_of(mine)))
+    assert not late.done(), "its own action has the first outcome"
+    late.cancel()
+
+
+async def test_who_still_waits_when_the_host_has_closed_hears_that_nobody_knows() -> None:
+    answers = Answers()
+    one = await waiting(answers, action())
+    answers.give_up()
+    with pytest.raises(OutcomeUnknown):
+        one.result()
 
 
 async def test_the_same_id_on_another_key_is_another_action() -> None:
@@ -248,7 +331,7 @@ async def test_the_same_id_on_another_key_is_another_action() -> None:
     mine = action("counter:1")
     elsewhere = action("counter:2", action_id=mine.action_id)
     one, other = [await waiting(answers, each) for each in (mine, elsewhere)]
-    answers.answer((elsewhere.workflow_key, elsewhere.action_id), outcome_of(elsewhere))
+    answers.answer(elsewhere, outcome_of(elsewhere))
     assert other.result().workflow_key == "counter:2"
     assert not one.done()
     one.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID as DriversUUID  # noqa: N811 - the driver's own kind
@@ -51,7 +52,18 @@ def test_an_offset_with_seconds_becomes_utc() -> None:
     moment = datetime(1880, 1, 1, tzinfo=solar)
     assert check_time("occurred_at", moment).utcoffset() == timedelta(0)
     assert check_time("occurred_at", moment) == moment
-    assert check_time("occurred_at", moment.astimezone(railway)).tzinfo is railway
+    assert check_time("occurred_at", moment.astimezone(railway)).utcoffset() == timedelta(hours=1)
+
+
+def test_a_moment_of_a_drivers_kind_and_a_zone_by_name_come_out_plain() -> None:
+    class Theirs(datetime):
+        """What freezers of time and data frames have."""
+
+    moment = Theirs(2026, 7, 1, 12, 30, 15, 7, tzinfo=ZoneInfo("Europe/Paris"))
+    plain = check_time("occurred_at", moment)
+    assert type(plain) is datetime
+    assert plain.tzinfo == timezone(timedelta(hours=2)), "as the log gives it back"
+    assert plain == moment
 
 
 def test_a_zone_that_knows_no_offset_is_none() -> None:

@@ -143,7 +143,9 @@ async def hired(
         new_id=NewIds(),
         uniform=dice,
         committed=lambda commit, accepted: running.commits.append((commit, accepted)),
-        answer=lambda name, outcome: running.answers.append((name, outcome)),
+        answer=lambda one, outcome: running.answers.append(
+            ((one.workflow_key, one.action_id), outcome)
+        ),
         observe=see,
         **options,
     )

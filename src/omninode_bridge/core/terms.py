@@ -7,7 +7,7 @@ behind it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 from uuid import UUID
 
@@ -47,23 +47,31 @@ def check_count(what: str, value: object) -> int:
 
 
 def check_time(what: str, value: object) -> datetime:
-    """Return `value` when it is a moment: a time with its zone.
+    """Return `value` as a plain moment: a datetime in UTC, or with a fixed offset.
 
-    An offset with seconds, which zones had before they were railway zones, becomes UTC: what is
-    stored and read by others (RFC 3339) has offsets of whole minutes.
+    So a reducer sees the same before the commit as after the log. An offset with seconds, which
+    zones had before they were railway zones, becomes UTC: what is stored and read by others
+    (RFC 3339) has offsets of whole minutes.
 
     Raises:
         InvalidAction: with `what` as its field.
     """
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
     if not isinstance(value, datetime):
         raise InvalidAction(what, f"is a {type(value).__name__}, not a datetime")
     offset = value.utcoffset()
     if offset is None:
         raise InvalidAction(what, "needs a time zone")
+    date, time = value.date(), value.time()
+    plain = datetime(
+        *(date.year, date.month, date.day, time.hour, time.minute, time.second, time.microsecond),
+        tzinfo=UTC if not offset else timezone(offset),
+    )
     if offset.seconds % 60 == 0 and not offset.microseconds:
-        return value
+        return plain
     try:
-        return value.astimezone(UTC)
+        return plain.astimezone(UTC)
     except OverflowError as error:
         raise InvalidAction(what, f"is {value}, which is no time in UTC") from error
 

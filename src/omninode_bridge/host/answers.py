@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.commit import id_reused
-from omninode_bridge.core.message import content_hash
+from omninode_bridge.core.errors import OutcomeUnknown
+from omninode_bridge.core.message import ReducerGaveUp, content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,11 +43,23 @@ class Answers:
         """Return what is waited for."""
         return list(self._waiting)
 
-    def answer(self, name: ActionName, outcome: Outcome) -> None:
-        """Tell everyone who waits for `name`."""
-        for _, future in list(self._waiting.get(name, ())):
-            if not future.done():
-                future.set_result(outcome)
+    def answer(self, decided: SealedAction, outcome: Outcome) -> None:
+        """Tell everyone who waits for this action; who asked for another content is told that."""
+        name = (decided.workflow_key, decided.action_id)
+        of_another = isinstance(outcome, ReducerGaveUp) and outcome.reason == "id_reused"
+        for action, future in list(self._waiting.get(name, ())):
+            same = (action.type, action.payload) == (decided.type, decided.payload)
+            if future.done() or (of_another and not same):
+                continue  # the first outcome of the id is told with the action that had it
+            future.set_result(outcome if same else id_reused(action, outcome))
+
+    def give_up(self) -> None:
+        """Tell everyone who still waits that nobody here will know: the host has closed."""
+        for entries in list(self._waiting.values()):
+            for action, future in list(entries):
+                if not future.done():
+                    future.set_exception(OutcomeUnknown(action.workflow_key, action.action_id, 0))
+                    future.exception()  # whoever does not look need not be warned
 
     def answer_known(self, known: Mapping[ActionName, Remembered]) -> None:
         """Tell remembered outcomes; who asked for another content is told `id_reused`."""

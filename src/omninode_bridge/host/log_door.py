@@ -3,10 +3,10 @@
 Rule 1: an action that was handed over here goes through the log under its id; whoever owns the
         partition decides it, and its asker is answered by that id (R9).
 Rule 2: order (R5). What comes this way for one partition is appended in the order in which it came,
-        by one task. As long as any of it is undecided, what comes after it has to come this way
-        too: a worker that has come here meanwhile would take it from its inbox before it has read
-        the log. What a worker that lost the partition leaves behind is handed over in the same
-        turn of the loop in which that worker is forgotten, so that nothing gets before it.
+        by one task. As long as any of it is undecided, nothing may go to the inbox of a worker that
+        has come here meanwhile: it would take it before it has read the log. What a worker that
+        lost the partition leaves behind is handed over in the same turn of the loop in which that
+        worker is forgotten, so that nothing gets before it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from omninode_bridge.core.errors import DatabaseUnavailable
+from omninode_bridge.core.errors import BridgeClosed, DatabaseUnavailable
 from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WATCH_S: Final = 0.1
 BATCH_MAX: Final = 500
+ENQUEUED_MAX: Final = 10_000
 
 
 class LogDoor:
@@ -44,6 +45,8 @@ class LogDoor:
         self._answers = answers
         self._grew = grew
         self._undecided: Counter[int] = Counter()
+        self._unused: dict[int, asyncio.Event] = {}
+        self._enqueue_room = asyncio.BoundedSemaphore(ENQUEUED_MAX)
         self._sending: dict[int, deque[tuple[SealedAction, asyncio.Future[Outcome]]]] = {}
         self._senders: dict[int, asyncio.Task[None]] = {}
         self._enqueued: dict[int, list[tuple[SealedAction, asyncio.Future[None]]]] = {}
@@ -54,6 +57,11 @@ class LogDoor:
     def is_used(self, partition: int) -> bool:
         """Return whether something that came this way is undecided (Rule 2)."""
         return self._undecided[partition] > 0
+
+    async def unused(self, partition: int) -> None:
+        """Wait until nothing that came this way is undecided."""
+        if self.is_used(partition):
+            await self._unused[partition].wait()
 
     async def submit(self, action: SealedAction) -> asyncio.Future[Outcome]:
         """Take an action and return the future of its outcome; waits while too many are waiting.
@@ -75,14 +83,18 @@ class LogDoor:
             self._send(partition, action, future)
 
     async def enqueue(self, action: SealedAction) -> None:
-        """Return when the action is durable in its log; those that come together go together."""
+        """Return when the action is durable in its log; those that come together go together.
+
+        Waits while too many are on their way.
+        """
         partition = partition_of(action.workflow_key, self._world.partitions)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._enqueued.setdefault(partition, []).append((action, future))
-        if partition not in self._enqueuers:
-            task = asyncio.create_task(self._append_enqueued(partition), name="enqueue")
-            self._enqueuers[partition] = task
-        await future
+        async with self._enqueue_room:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._enqueued.setdefault(partition, []).append((action, future))
+            if partition not in self._enqueuers:
+                task = asyncio.create_task(self._append_enqueued(partition), name="enqueue")
+                self._enqueuers[partition] = task
+            await future
 
     def close(self) -> None:
         """From now on, try only once more where the database is away."""
@@ -99,16 +111,23 @@ class LogDoor:
         for task in hanging:
             task.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
+        self._answers.give_up()
 
     def _send(self, partition: int, action: SealedAction, future: asyncio.Future[Outcome]) -> None:
         self._undecided[partition] += 1
-        future.add_done_callback(lambda _: self._undecided.subtract([partition]))
+        self._unused.setdefault(partition, asyncio.Event()).clear()
+        future.add_done_callback(lambda _: self._decided(partition))
         self._sending.setdefault(partition, deque()).append((action, future))
         if partition not in self._senders:
             task = asyncio.create_task(self._append_sent(partition), name=f"to log {partition}")
             self._senders[partition] = task
         if self._watcher is None or self._watcher.done():
             self._watcher = asyncio.create_task(self._watch(), name="answers by id")
+
+    def _decided(self, partition: int) -> None:
+        self._undecided[partition] -= 1
+        if not self._undecided[partition]:
+            self._unused[partition].set()
 
     async def _append_sent(self, partition: int) -> None:
         """Append what was sent, batch after batch, until nothing is left."""
@@ -152,17 +171,26 @@ class LogDoor:
         try:
             while waiting:
                 batch = waiting[:BATCH_MAX]
-                del waiting[:BATCH_MAX]
                 await self._append(partition, batch)
+                del waiting[: len(batch)]
         finally:
             del self._enqueuers[partition]
+            for _, future in waiting:  # none, unless we were cancelled: the host has closed
+                if not future.done():
+                    message = "the bridge has closed; what was enqueued may or may not be durable"
+                    future.set_exception(BridgeClosed(message))
 
     async def _append(
         self, partition: int, batch: Sequence[tuple[SealedAction, asyncio.Future[None]]]
     ) -> None:
+        """Append a batch; each asker hears what became of it: unknown, or refused."""
         try:
             await self._world.actions.append(partition, [action for action, _ in batch])
-        except Exception as error:  # noqa: BLE001 - each asker gets it: unknown, or refused
+        except Exception as error:  # noqa: BLE001
+            if len(batch) > 1 and not isinstance(error, DatabaseUnavailable):
+                for one in batch:  # one of them is refused: its neighbours are not
+                    await self._append(partition, [one])
+                return
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

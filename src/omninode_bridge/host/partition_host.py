@@ -96,12 +96,15 @@ class PartitionHost:
             BridgeClosed: this host is closing.
         """
         partition = partition_of(action.workflow_key, self._world.partitions)
-        worker = self._workers.get(partition)
-        if worker is not None and not self._log_door.is_used(partition):
+        while (worker := self._workers.get(partition)) is not None:
+            # What went through the log meanwhile comes first; it is on its way to this worker.
+            await self._log_door.unused(partition)
+            if self._workers.get(partition) is not worker or self._log_door.is_used(partition):
+                continue
             try:
                 return await worker.submit(action)
             except BridgeClosed:
-                pass  # it has just lost the partition, or we close
+                self._require_open()  # or else it has just lost the partition
         self._require_open()
         return await self._log_door.submit(action)
 

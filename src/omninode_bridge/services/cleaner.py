@@ -10,7 +10,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from omninode_bridge.core.errors import DatabaseUnavailable
+from omninode_bridge.core.errors import BridgeError
 from omninode_bridge.core.observation import (
     LoopStumbled,
     OutcomesForgotten,
@@ -63,7 +63,8 @@ class Cleaner:
             try:
                 await self.clean()
                 attempt = 0
-            except DatabaseUnavailable as error:
+            except BridgeError as error:
+                # Away, or busy (a lock in the way): the next round may do better.
                 attempt += 1
                 self._observe(LoopStumbled("cleaner", None, attempt, error))
             await self._pause(self._every_s)

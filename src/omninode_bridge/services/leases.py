@@ -27,29 +27,37 @@ class LeaseService:
         """`partitions` is how many this database has."""
         self._database = database
         self._all = range(partitions)
+        self._taken: dict[UUID, set[int]] = {}
 
     async def acquire(
         self, owner: UUID, name: str, lease: timedelta, partitions: Iterable[int]
     ) -> list[int]:
         """Take those of `partitions` that are free or expired, or already ours; return them."""
-        taken = [
-            await self._database.fetchval(SQL["acquire"], owner, name, lease, partition)
-            for partition in partitions
-        ]
-        return [partition for partition in taken if partition is not None]
+        taken: list[int] = []
+        for partition in partitions:
+            ours = await self._database.fetchval(SQL["acquire"], owner, name, lease, partition)
+            if ours is not None:
+                taken.append(partition)
+                self._taken.setdefault(owner, set()).add(partition)
+        return taken
 
     async def renew(self, owner: UUID, lease: timedelta) -> list[int]:
         """Lengthen the leases of `owner`; return the partitions it still owns."""
-        renewed = [
-            await self._database.fetchval(SQL["renew"], owner, lease, partition)
-            for partition in self._all
+        return [
+            partition
+            for partition in self._candidates(owner)
+            if await self._database.fetchval(SQL["renew"], owner, lease, partition) is not None
         ]
-        return [partition for partition in renewed if partition is not None]
 
     async def release(self, owner: UUID) -> None:
         """Let all partitions of `owner` go."""
-        for partition in self._all:
+        for partition in self._candidates(owner):
             await self._database.execute(SQL["release"], owner, partition)
+        self._taken.pop(owner, None)
+
+    def _candidates(self, owner: UUID) -> list[int]:
+        """Return the partitions that `owner` took through us, or for an unknown one all."""
+        return sorted(self._taken.get(owner, self._all))
 
     async def break_all(self) -> None:
         """Free every partition: only for one who knows that no other process lives here."""

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from omninode_bridge.core.errors import DatabaseUnavailable, VersionNotReached
-from omninode_bridge.core.message import key_type_of
-from omninode_bridge.core.projection import project_plainly
 from omninode_bridge.infrastructure.entities import ModelWorkflowProjection
 from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from omninode_bridge.core.reducer import Codec, KeyType
     from omninode_bridge.infrastructure.postgres.database import Database
 
 SQL: Final = Statements("omninode_bridge.services", "projection_store.sql")
@@ -33,18 +30,9 @@ WAITERS_MAX: Final = 100_000
 class ProjectionStoreService:
     """Reads `workflow_projection`, with the canonical store to fall back on."""
 
-    def __init__(
-        self,
-        database: Database,
-        codec: Codec,
-        key_types: Mapping[str, KeyType],
-        *,
-        poll_ms: float = POLL_MS,
-    ) -> None:
-        """`key_types` brings the projections, which the fallback runs on the canonical state."""
+    def __init__(self, database: Database, *, poll_ms: float = POLL_MS) -> None:
+        """Read through `database`, at most every `poll_ms` for all who wait."""
         self._database = database
-        self._codec = codec
-        self._key_types = key_types
         self._poll_s = poll_ms / 1000
         self._waiters: dict[str, list[tuple[int, asyncio.Future[None]]]] = {}
         self._waiting = 0
@@ -158,26 +146,7 @@ class ProjectionStoreService:
         version = 0 if row is None else row["version"]
         if row is None or version < required:
             raise VersionNotReached(workflow_key, required, version)
-        key_type = self._key_types.get(key_type_of(workflow_key))
-        project = project_plainly if key_type is None else key_type.project
-        state = self._codec.decode(self._codec.encode(orjson.loads(row["state"])))
-        view = project(workflow_key, state, row["action_type"], row["updated_at"])
-        return ModelWorkflowProjection(
-            workflow_key=workflow_key,
-            version=version,
-            tag=view.tag,
-            last_action=row["action_type"],
-            namespace=view.namespace,
-            updated_at=row["updated_at"],
-            indices=self._copy(view.indices),
-            extras=self._copy(view.extras),
-        )
-
-    def _copy(self, mapping: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        if mapping is None:
-            return None
-        copied: dict[str, Any] = self._codec.decode(self._codec.encode(dict(mapping)))
-        return copied
+        return _projection(row)
 
 
 def _projection(row: Any) -> ModelWorkflowProjection:  # noqa: ANN401 - asyncpg ships no types

@@ -19,6 +19,16 @@ ORDER BY workflow_key LIMIT $4;
 SELECT workflow_key, version FROM workflow_projection WHERE workflow_key = ANY ($1);
 
 -- name: read_canonical
--- $1 key TEXT. What a projection is made of, from the truth.
-SELECT version, state::TEXT AS state, provenance ->> 'action_type' AS action_type, updated_at
-FROM workflow_state WHERE workflow_key = $1;
+-- $1 key TEXT. The projection of the state that is committed now: it stands in the log entry of that
+-- version, so it is what the materializer will write, whoever asks and whatever is declared here.
+SELECT s.workflow_key, s.version,
+       e.body -> 'projection' ->> 'tag' AS tag,
+       e.body -> 'action' ->> 'type' AS last_action,
+       e.body -> 'projection' ->> 'namespace' AS namespace,
+       e.committed_at AS updated_at,
+       nullif((e.body -> 'projection' -> 'indices')::TEXT, 'null') AS indices,
+       nullif((e.body -> 'projection' -> 'extras')::TEXT, 'null') AS extras
+FROM workflow_state s
+JOIN event_log_state_committed e
+  ON e.workflow_key = s.workflow_key AND e.version = s.version
+WHERE s.workflow_key = $1;

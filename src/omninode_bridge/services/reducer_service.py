@@ -122,7 +122,7 @@ class ReducerService:
         new_id: Callable[[], UUID],
         uniform: Uniform,
         committed: Callable[[Commit, Accepted], None] = lambda _commit, _accepted: None,
-        answer: Callable[[ActionName, Outcome], None] = lambda _name, _outcome: None,
+        answer: Callable[[SealedAction, Outcome], None] = lambda _action, _outcome: None,
         observe: Observe = ignore,
         max_attempts: int = 3,
         backoff_base_ms: float = 10,
@@ -243,9 +243,11 @@ class ReducerService:
 
         Nothing: the worker was stopped and has nothing left to do.
         """
-        while not self._inbox and not self._log_buffer:
+        while True:
             if reader.done():
                 reader.result()  # a reader that failed ends the worker
+            if self._inbox or self._log_buffer:
+                break
             if self._stopping:
                 return []
             self._arrived.clear()
@@ -427,7 +429,7 @@ class ReducerService:
 
     def _tell(self, ask: Ask, outcome: Outcome) -> None:
         if ask.future is None:
-            self._answer(ask.name, outcome)
+            self._answer(ask.action, outcome)
         elif not ask.future.done():
             ask.future.set_result(outcome)
 
