@@ -511,6 +511,12 @@ def test_a_transition_has_up_to_a_thousand_intents() -> None:
     assert f"a transition may have {INTENTS_MAX} intents" in step.detail
 
 
+def test_the_intents_of_a_transition_are_bounded_in_all() -> None:
+    mail = Intent("Mail", "", {"it": "x" * 1_000_000})
+    assert len(absorbed(with_intents(*[mail] * 16)).intents) == 16
+    assert "bytes in all" in refused(with_intents(*[mail] * 17)).detail
+
+
 @pytest.mark.parametrize(
     ("intent", "says"),
     [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from omninode_bridge.core.errors import ValueRefused
 from omninode_bridge.core.message import ReducerGaveUp
 from omninode_bridge.core.observation import BatchCommitted, CommitRefused
+from omninode_bridge.services import reducer_service
 from tests.bridges import until
 from tests.unit.workers import (
     KEY,
@@ -17,6 +19,9 @@ from tests.unit.workers import (
     new_world,
     working,
 )
+
+if TYPE_CHECKING:
+    import pytest
 
 # -- stale: folded again -----------------------------------------------------------
 
@@ -177,3 +182,31 @@ async def test_a_give_up_that_cannot_be_stored_either_ends_the_worker() -> None:
     assert isinstance(await running.ended(), ValueRefused)
     assert not future.done()
     assert [ask.action.remember_s for ask in running.worker.leftovers()] == [1e30]
+
+
+# -- too much for one commit -----------------------------------------------------------
+
+
+async def test_a_batch_that_would_be_too_big_is_committed_in_parts_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # R13
+    monkeypatch.setattr(reducer_service, "BATCH_BYTES_MAX", 200)
+    world = new_world()
+    running = await hired(world)
+    asked = [action(f"counter:{n % 3}", payload={"amount": n}) for n in range(30)]
+    futures = await running.submit(*asked)
+    running.start()
+    async with asyncio.timeout(20):
+        told = await asyncio.gather(*futures)
+    assert [outcome.committed().version for outcome in told] == [1 + n // 3 for n in range(30)]
+    assert len(running.commits) > 1
+    running.worker.stop()
+    assert await running.ended() is None
+
+
+async def test_one_action_is_never_too_big(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reducer_service, "BATCH_BYTES_MAX", 1)
+    world = new_world()
+    async with working(world) as running:
+        (outcome,) = await running.outcomes(action())
+        assert outcome.committed().version == 1

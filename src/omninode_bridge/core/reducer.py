@@ -45,6 +45,12 @@ INTENTS_MAX: Final = 1_000
 INTENT_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 8_192
 """A follow-up action's payload may be as large as any; around it stand its key and its type."""
 
+INTENTS_BYTES_MAX: Final = 16 * 1_048_576
+"""Of all intents of one action."""
+
+PROJECTION_BYTES_MAX: Final = 1_048_576
+"""Of `indices`, and of `extras`."""
+
 TARGET_BYTES_MAX: Final = 2_048
 STATE_BYTES_MAX: Final = 16 * 1_048_576
 
@@ -276,6 +282,7 @@ def seal_intents(
         TypeError, ValueError: for what is no intent, or could never be carried out.
     """
     sealed: list[SealedIntent] = []
+    size = 0
     for ordinal, intent in enumerate(intents):
         _check_intent(intent)
         if ordinal >= INTENTS_MAX:
@@ -287,6 +294,10 @@ def seal_intents(
         if len(payload) > INTENT_BYTES_MAX:
             detail = f"its payload has {len(payload)} bytes; {INTENT_BYTES_MAX} are allowed"
             raise InvalidAction("intent", detail)
+        size += len(payload)
+        if size > INTENTS_BYTES_MAX:
+            message = f"the intents of a transition may have {INTENTS_BYTES_MAX} bytes in all"
+            raise ValueError(message)
         sealed.append(
             SealedIntent(
                 intent_id(action.action_id, ordinal), intent.intent_type, intent.target, payload
@@ -357,6 +368,12 @@ def seal_projection(
         raise TypeError(message)
     indices = None if projection.indices is None else codec.encode(dict(projection.indices))
     extras = None if projection.extras is None else codec.encode(dict(projection.extras))
+    for what, data in (("indices", indices), ("extras", extras)):
+        if data is not None and len(data) > PROJECTION_BYTES_MAX:
+            message = (
+                f"a projection's {what} may have {PROJECTION_BYTES_MAX} bytes, not {len(data)}"
+            )
+            raise ValueError(message)
     return SealedProjection(projection.tag, projection.namespace, indices, extras)
 
 

@@ -67,6 +67,7 @@ class Dispatcher:
         self._observe = observe
         self._stored: dict[int, int] = {}
         self._next = 0
+        self._page = BATCH_MAX
         self._settle_now = False
         self._stopping = False
         self._hint = asyncio.Event()
@@ -105,6 +106,7 @@ class Dispatcher:
                     self._settle_now = False
                     await self._catch_up()
                 if busy:
+                    self._page = min(BATCH_MAX, self._page * 2)
                     attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
                     continue
                 if self._stopping:
@@ -117,6 +119,7 @@ class Dispatcher:
             except DatabaseUnavailable as error:
                 attempt += 1
                 self._stored = {}  # positions may have moved: unknown
+                self._page = max(1, self._page // 2)  # perhaps it was too much for one message
                 self._observe(LoopStumbled("dispatcher", self.partition, attempt, error))
                 await asyncio.sleep(next(waits_ms) / 1000)
 
@@ -125,7 +128,7 @@ class Dispatcher:
 
         We read from the lowest stored position after a start, and on from what we have read since.
         """
-        page = await self._intents.read(self.partition, self._next, BATCH_MAX)
+        page = await self._intents.read(self.partition, self._next, self._page)
         if isinstance(page, CutOff):
             message = (
                 f"the intents of partition {self.partition} begin at {page.low},"

@@ -67,6 +67,7 @@ class ProjectionMaterializer:
         self._observe = observe
         self._backlog: deque[LoggedProjection] = deque()
         self._handed_upto = 0
+        self._batch_max = BATCH_MAX
         self._watermark = 1
         self._stopping = False
         self._hint = asyncio.Event()
@@ -119,6 +120,7 @@ class ProjectionMaterializer:
                 look = False
                 if batch:
                     await self._apply(batch)
+                    self._batch_max = min(BATCH_MAX, self._batch_max * 2)
                     attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
                 elif self._stopping:
                     return
@@ -127,6 +129,8 @@ class ProjectionMaterializer:
             except DatabaseUnavailable as error:
                 attempt += 1
                 self._watermark = 0  # it may have been set: unknown
+                # Perhaps it was too much for one message.
+                self._batch_max = max(1, self._batch_max // 2)
                 self._observe(LoopStumbled("materializer", self.partition, attempt, error))
                 await asyncio.sleep(next(waits_ms) / 1000)
 
@@ -150,14 +154,16 @@ class ProjectionMaterializer:
         batch: list[LoggedProjection] = []
         # Not further than they join: between two of our commits there may be one from beside us.
         while (
-            backlog and len(batch) < BATCH_MAX and backlog[0].offset == self._watermark + len(batch)
+            backlog
+            and len(batch) < self._batch_max
+            and backlog[0].offset == self._watermark + len(batch)
         ):
             batch.append(backlog.popleft())
         if batch:
             return batch
         if not backlog and self._watermark == self._handed_upto and not look:
             return ()
-        return await self._log.read(self.partition, self._watermark, BATCH_MAX)
+        return await self._log.read(self.partition, self._watermark, self._batch_max)
 
     async def _apply(self, batch: Sequence[LoggedProjection]) -> None:
         following = batch[-1].offset + 1

@@ -56,7 +56,7 @@ from omninode_bridge.core.snapshots import SnapshotCache
 from omninode_bridge.ports import CutOff
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Sized
     from uuid import UUID
 
     from omninode_bridge.core.commit import ActionName, Remembered
@@ -72,6 +72,8 @@ BATCH_MAX: Final = 500
 INBOX_MAX: Final = 10_000
 LOG_BUFFER_MAX: Final = 1_000
 POLL_S: Final = 0.2
+BATCH_BYTES_MAX: Final = 32 * 1_048_576
+"""Of what a batch reads and writes, about. One action more may be as big as R13 lets it be."""
 
 
 class Ask:
@@ -95,6 +97,10 @@ class Ask:
     def name(self) -> ActionName:
         """What the outcome is remembered by."""
         return (self.action.workflow_key, self.action.action_id)
+
+
+class BatchTooBig(BridgeError):
+    """A batch would be more than a commit should carry; it has more than one action."""
 
 
 class OwnershipLost(BridgeError):
@@ -303,7 +309,7 @@ class ReducerService:
         while pending or move is not None:
             try:
                 commit, result = await self._attempt(pending, move, attempt)
-            except ValueRefused as error:
+            except (ValueRefused, BatchTooBig) as error:
                 await self._split([a for a in asks if a.name in pending], move, error)
                 return
             except DatabaseUnavailable as error:
@@ -352,8 +358,17 @@ class ReducerService:
         for (workflow_key, _), asks in pending.items():
             by_key.setdefault(workflow_key, []).append(asks[0])
         started_from = await self._snapshots(store, by_key)
+        _require_small(
+            sum(
+                len(firsts) * len(started_from[workflow_key].state)
+                + sum(len(ask.action.payload) for ask in firsts)
+                for workflow_key, firsts in by_key.items()
+            ),
+            pending,
+        )
         committed_at = self._clock()
         steps: list[Step] = []
+        size = 0
         led_to: dict[str, Snapshot] = {}
         for workflow_key, firsts in by_key.items():
             snapshot = started_from[workflow_key]
@@ -367,6 +382,8 @@ class ReducerService:
                 snapshot, actions, key_type, self._codec, committed_at
             )
             steps += made
+            size += _bytes_of(made, led_to[workflow_key])
+            _require_small(size, pending)
         reads = {workflow_key: snapshot.version for workflow_key, snapshot in started_from.items()}
         effect_id = self._new_id()
         commit = Commit(
@@ -463,8 +480,13 @@ class ReducerService:
                 del pending[name]
         return None
 
-    async def _split(self, asks: list[Ask], move: Move | None, error: ValueRefused) -> None:
-        """The database refuses a value: halve the batch until the culprit is alone; give it up."""
+    async def _split(
+        self, asks: list[Ask], move: Move | None, error: ValueRefused | BatchTooBig
+    ) -> None:
+        """Halve the batch: it is too big, or holds a value that the database refuses.
+
+        The culprit of a refusal is alone in the end, and is given up.
+        """
         names = list(dict.fromkeys(ask.name for ask in asks))
         if len(names) == 1:
             if asks[0].refusal is not None:
@@ -496,3 +518,20 @@ def _behind(asks: Iterable[Ask]) -> int | None:
     """Return the position behind the last of `asks` that came by the log."""
     offsets = [ask.offset for ask in asks if ask.offset is not None]
     return offsets[-1] + 1 if offsets else None
+
+
+def _require_small(size: int, actions: Sized) -> None:
+    """Refuse to fold or to commit too much at once; one action is never too much."""
+    if size > BATCH_BYTES_MAX and len(actions) > 1:
+        raise BatchTooBig(f"{len(actions)} actions come to {size} bytes")
+
+
+def _bytes_of(steps: Iterable[Step], led_to: Snapshot) -> int:
+    """Return about how much a commit has to carry for a key: its state, intents, projections."""
+    size = len(led_to.state)
+    for step in steps:
+        if isinstance(step, Absorbed):
+            projection = step.projection
+            size += sum(len(intent.payload) for intent in step.intents)
+            size += len(projection.indices or b"") + len(projection.extras or b"")
+    return size
