@@ -5,8 +5,9 @@ NS ?= demo
 PYTEST_OPTIONS ?=
 LOCK_OPTIONS ?=
 DIR ?= .
-# The recipes read these two from their environment: a name may hold spaces and quotes.
-export DIR NS
+DATA ?= .data
+# The recipes read these from their environment: a name may hold spaces and quotes.
+export DIR NS DATA
 
 BIN := .venv/bin
 BRIDGE := $(BIN)/omninode-bridge
@@ -16,21 +17,26 @@ NOT_OURS := .git .venv .data dist __pycache__ .coverage .hypothesis .import_lint
             .mypy_cache .pytest_cache .ruff_cache
 
 .DELETE_ON_ERROR:
-.PHONY: help run test lint soak lock wheel clean
+.PHONY: help run check test lint soak lock wheel clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## Stamp the files below a folder [DIR=.] and show their totals [NS=demo]
 	@if [ "$$DIR" -ef . ]; then set -- $(addprefix --exclude ,$(NOT_OURS)); fi; \
-	  $(BRIDGE) stamp "$$DIR" --namespace "$$NS" --data-dir .data "$$@"
-	@$(BRIDGE) show "namespace:$$NS" --data-dir .data
+	  $(BRIDGE) stamp "$$DIR" --namespace "$$NS" --data-dir "$$DATA" "$$@"; status=$$?; \
+	  [ $$status -ge 2 ] || $(BRIDGE) show "namespace:$$NS" --data-dir "$$DATA"; exit $$status
 	@printf '%s\n' '' 'Try next:' \
 	  '  make run                                 again: nothing is counted twice' \
+	  '  make check                               what has changed since' \
 	  '  make run DIR="a folder of yours" NS=mine' \
-	  "  $(BRIDGE) list --namespace '$$NS' --data-dir .data" \
-	  "  $(BRIDGE) history 'namespace:$$NS' --data-dir .data" \
+	  "  $(BRIDGE) list --namespace '$$NS' --data-dir '$$DATA'" \
+	  "  $(BRIDGE) history 'namespace:$$NS' --data-dir '$$DATA'" \
 	  '  $(BRIDGE) --help'
+
+check: $(INSTALLED) ## Compare the files below a folder [DIR=.] with their stamps [NS=demo]
+	@if [ "$$DIR" -ef . ]; then set -- $(addprefix --exclude ,$(NOT_OURS)); fi; \
+	  $(BRIDGE) check "$$DIR" --namespace "$$NS" --data-dir "$$DATA" "$$@"
 
 test: $(INSTALLED) ## Run all tests but the soak, with coverage [PYTEST_OPTIONS=]
 	$(BIN)/pytest --cov $(PYTEST_OPTIONS)

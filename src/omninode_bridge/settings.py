@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,11 +17,21 @@ from omninode_bridge.core.errors import ConfigurationError
 SCHEMES = ("postgresql://", "postgres://")
 
 
-def _is_database_url(url: str) -> str:
-    if url.startswith(SCHEMES):
-        return url
-    message = f"a database URL begins with {SCHEMES[0]}"
-    raise ValueError(message)
+def check_database_url(url: str) -> str:
+    """Return `url` when it can name a PostgreSQL database.
+
+    Raises:
+        ValueError: saying what is wrong, but not repeating the URL, which may hold a password.
+    """
+    if not url.startswith(SCHEMES):
+        message = f"a database URL begins with {SCHEMES[0]}"
+        raise ValueError(message)
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        message = "the port of a database URL is a number"
+        raise ValueError(message) from error
+    return url
 
 
 class Settings(BaseSettings):
@@ -29,7 +40,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="OMNINODE_", env_ignore_empty=True, frozen=True)
 
     data_dir: Path | None = None
-    database_url: Annotated[str, AfterValidator(_is_database_url)] | None = None
+    database_url: Annotated[str, AfterValidator(check_database_url)] | None = None
 
 
 def read_settings() -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -393,3 +394,64 @@ def test_bench_prints_its_figures_and_leaves_nothing_behind(server_folder: Path)
     assert (figures["conflicts"], figures["gave_up"]) == (0, 0)
     assert figures["actions_per_s"] > 0
     assert figures["pgbench_tps"] > 0
+
+
+# -- odd names and surroundings -----------------------------------------------------------
+
+
+def test_a_name_with_markup_in_it_is_shown_as_it_is(server_folder: Path) -> None:
+    write(server_folder / "tree", {"[/bold]/[red]:a:.txt": "x"})
+    program = Program(server_folder / "data")
+    program.run("stamp", server_folder / "tree", "--namespace", "[b]a:b")
+    key = "file:[b]a:b/[/bold]/[red]:a:.txt"
+    assert program.run("show", key).out.decode().splitlines()[0].strip() == key
+    assert key in program.run("list").out.decode()
+
+
+def test_the_database_is_not_stamped(server_folder: Path) -> None:
+    write(server_folder, FILES)
+    program = Program(server_folder / "data")
+    other = Program(server_folder / "other data")
+    other.run("stamp", server_folder / "deep", "--namespace", "demo")
+    done = program.json("stamp", server_folder, "--namespace", "demo")
+    assert (done.object()["files"], done.object()["skipped"]) == (len(FILES), 1)
+    assert "other data: a data folder of omninode_bridge" in done.words
+    for inside in (server_folder / "data", server_folder / "data" / "postgres"):
+        refused = program.run("stamp", inside, "--namespace", "demo", status=2)
+        assert "is in the data folder" in refused.words
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_no_trouble(program: Program, closed: str) -> None:
+    command = shlex.join(program.command("show", "namespace:demo", "--json"))
+    assert run("sh", "-c", f"{command} {closed}").status == 0
+
+
+def test_what_the_output_cannot_spell_is_escaped(server_folder: Path) -> None:
+    write(server_folder / "tree", {"\u00e9.txt": "x"})
+    program = Program(server_folder / "data")
+    program.run("stamp", server_folder / "tree", "--namespace", "demo")
+    done = run(*program.command("list"), PYTHONIOENCODING="ascii")
+    assert done.status == 0
+    assert b"file:demo/\\xe9.txt" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["list", "--data-dir", ""], "an argument is empty"),
+        (["list", "--data-dir="], "an argument is empty"),
+        (["stamp", "", "--namespace", "x"], "an argument is empty"),
+        (["show", "no-type"], "not of the form type:id"),
+        (["show", "a:" + "x" * 600], "3 to 512 are allowed"),
+        (["history", ":xyz"], "not of the form type:id"),
+        (["list", "--after", "nothing"], "not of the form type:id"),
+        (["list", "--database-url", "mysql://x"], "begins with postgresql://"),
+        (["list", "--database-url", "postgresql://u:p@h:abc/x"], "port"),
+    ],
+)
+def test_what_cannot_be_meant_is_wrong_use(arguments: list[str], says: str, tmp_path: Path) -> None:
+    done = run(PROGRAM, *arguments, folder=tmp_path)
+    assert done.status == 2
+    assert says in " ".join(done.words.replace("\u2502", " ").split())
+    assert list(tmp_path.iterdir()) == []

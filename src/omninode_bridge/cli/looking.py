@@ -10,11 +10,12 @@ from uuid import UUID
 
 import typer
 
-from omninode_bridge import App
+from omninode_bridge import App, InvalidAction
 from omninode_bridge.cli import output
 from omninode_bridge.cli.apps import every_app
 from omninode_bridge.cli.progress import counting
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place, run
+from omninode_bridge.core.message import check_workflow_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
 PAGE = 1_000
 MISMATCHES_SHOWN = 20
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="A workflow key: type:id.")]
+
+def _checked_key(key: str | None) -> str | None:
+    try:
+        return key and check_workflow_key(key)
+    except InvalidAction as error:
+        raise typer.BadParameter(error.detail) from error
+
+
+Key = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="A workflow key: type:id.", callback=_checked_key),
+]
 NOTHING = App("looking")
 """Looking needs no reducer."""
 
@@ -56,7 +68,8 @@ def list_keys(
     tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     after: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Only those above this key.")
+        str | None,
+        typer.Option(metavar="KEY", help="Only those above this key.", callback=_checked_key),
     ] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -79,7 +92,7 @@ def list_keys(
 
     found = run(look(find_place(data_dir, database_url)))
     if not as_json:
-        output.say(f"{found:,} keys")
+        output.say(f"{found:,} {'key' if found == 1 else 'keys'}")
 
 
 def history(

@@ -40,7 +40,8 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def print_object(title: str, value: Mapping[str, Any]) -> None:
     """Print one object as a table of its fields; nested ones as dotted names."""
-    table = Table(title=printable(title), title_justify="left", show_header=False)
+    # As text: in a string, rich would read square brackets and colons as its own.
+    table = Table(title=Text(printable(title)), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="left")
     for name, cell in _flattened(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -55,6 +56,10 @@ def _program(
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit status."""
+    _open_standard_streams()
+    if _has_empty_argument(sys.argv[1:]):
+        say("an argument is empty: is a variable of your shell not set?")
+        sys.exit(WRONG_USE)
     try:
         program()
     except ConfigurationError as error:
@@ -68,3 +73,30 @@ def main() -> NoReturn:
         say(str(error))
         sys.exit(FAILED)
     sys.exit(0)
+
+
+def _open_standard_streams() -> None:
+    """Have all three, where the caller has closed one; and write what they cannot spell as escapes.
+
+    What is opened next would get the number of the closed one, and what is meant for a person.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _has_empty_argument(arguments: list[str]) -> bool:
+    """Return whether an argument is empty where that means nothing: only a tag may be."""
+    before = ["", *arguments]
+    return any(
+        (not argument and previous != "--tag")
+        or (argument.startswith("--") and argument.endswith("=") and argument != "--tag=")
+        for previous, argument in zip(before, arguments, strict=False)
+    )

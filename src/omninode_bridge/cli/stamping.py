@@ -56,6 +56,7 @@ def stamp(
     """
     _require_namespace(namespace)
     place = find_place(data_dir, database_url)
+    _require_outside(folder, place)
     summary = run(_stamp(place, folder, namespace, frozenset(exclude or ()), prune=prune))
     if as_json:
         output.print_json(summary.as_dict())
@@ -75,6 +76,7 @@ def check(
     """Compare the files below DIR with their stamps; exit status 1 when they differ."""
     _require_namespace(namespace)
     place = find_place(data_dir, database_url)
+    _require_outside(folder, place)
     found = run(_check(place, folder, namespace, frozenset(exclude or ())))
     if as_json:
         output.print_json(found.as_dict())
@@ -138,3 +140,9 @@ def _require_namespace(namespace: str) -> None:
         stamping.check_namespace(namespace)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--namespace'") from error
+
+
+def _require_outside(folder: Path, place: Place) -> None:
+    """Refuse to stamp the database itself: it changes while it is read."""
+    if place.data_dir is not None and folder.resolve().is_relative_to(place.data_dir.resolve()):
+        raise typer.BadParameter("is in the data folder of the database", param_hint="'DIR'")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["skipped", "failed"]
 
+_DATA_FOLDER: Final = frozenset({b"omninode_bridge.txt", b"users.lock"})
+"""What tells the folder of an embedded database: it changes while it is read."""
+
 BATCH_FILES_MAX: Final = 128
 BATCH_BYTES_MAX: Final = 8 * 1_048_576
 
@@ -80,6 +83,9 @@ def walk(
             if not below and isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise
             yield missed(below, error)
+            continue
+        if {entry.name for entry in entries} >= _DATA_FOLDER:
+            yield Missed(below, "skipped", "a data folder of omninode_bridge")
             continue
         folders = []
         for entry in entries:
