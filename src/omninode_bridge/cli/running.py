@@ -19,7 +19,7 @@ import uvloop
 from omninode_bridge import App, Bridge, ConfigurationError, default_data_dir
 from omninode_bridge.cli.output import say
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
-from omninode_bridge.settings import read_settings
+from omninode_bridge.settings import check_database_url, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -35,7 +35,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="The folder of the embedded database [default: OMNINODE_DATA_DIR, or yours].",
+        help="The folder of the embedded database (default: OMNINODE_DATA_DIR, or yours).",
         show_default=False,
     ),
 ]
@@ -44,7 +44,7 @@ DatabaseUrl = Annotated[
     typer.Option(
         "--database-url",
         metavar="URL",
-        help="A PostgreSQL server instead [default: OMNINODE_DATABASE_URL].",
+        help="A PostgreSQL server instead (default: OMNINODE_DATABASE_URL).",
         show_default=False,
     ),
 ]
@@ -124,6 +124,11 @@ def find_place(data_dir: Path | None, database_url: str | None) -> Place:
         raise ConfigurationError(message)
     if database_url is None:
         data_dir = data_dir or default_data_dir()
+    else:
+        try:
+            check_database_url(database_url)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
     return Place(data_dir, database_url)
 
 
