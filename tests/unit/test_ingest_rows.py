@@ -77,6 +77,25 @@ def test_a_row_becomes_an_action_as_the_contract_says(file: Path) -> None:
     assert row.action.payload == {"place": "Delft", "details": {"kg": 1.5}}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18446744073709551615", 2**64 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("[0.12345678901234567890]", [0.12345678901234568]),
+        ("100000000000000000000.0", 1e20),
+        ("1E+20", 1e20),
+        ('"""99999999999999999999"""', "9" * 20),
+    ],
+)
+def test_an_integer_of_64_bits_is_kept_and_long_decimals_are_floats(
+    file: Path, text: str, value: object
+) -> None:
+    (row,) = good(read(file, rows(GOOD + text)))
+    assert row.action.payload["details"] == value
+    assert type(row.action.payload["details"]) is type(value)
+
+
 def test_an_empty_json_column_is_null_and_an_empty_text_is_empty(file: Path) -> None:
     (row,) = good(read(file, rows("17,Posted,2026-03-02T12:00:00Z,,")))
     assert row.action.payload == {"place": "", "details": None}
@@ -126,6 +145,14 @@ def test_columns_the_contract_does_not_name_do_not_matter(file: Path) -> None:
         (GOOD + "NaN", "column 'details' is not JSON"),
         (GOOD + '"""\\ud800"""', "column 'details' is not JSON"),
         (GOOD + "[" * 300 + "]" * 300, "cannot be stored"),
+        (
+            GOOD + "18446744073709551616",
+            "has an integer of more than 64 bits, '18446744073709551616'",
+        ),
+        (GOOD + "-9223372036854775809", "column 'details' has an integer of more than 64 bits"),
+        (GOOD + '"{""a"": [1, {""b"": 99999999999999999999}]}"', "more than 64 bits"),
+        (GOOD + "9" * 300, "more than 64 bits, '99999"),
+        (GOOD + "[" * 1_000 + "9" * 19 + "]" * 1_000, "cannot be stored"),
         ('17,"Posted"x,2026-03-02T12:00:00Z,Delft,', "not CSV"),
     ],
 )

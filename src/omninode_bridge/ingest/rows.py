@@ -8,6 +8,8 @@ Rule 2: a row that cannot be an action is an `InvalidRow`; it costs no other row
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 _IDS: Final = UUID("5b6c1f0e-53a4-5d5f-8f0e-2f1c8f6f7a10")
 _CONTENT: Final = orjson.OPT_SORT_KEYS
 _SHOWN_CHARS: Final = 40
+_INTEGER_MIN: Final = -(2**63)
+_INTEGER_MAX: Final = 2**64 - 1
+_INTEGER_CHARS_MAX: Final = 20  # of either of them
+_LONG_NUMBER: Final = re.compile(r"[0-9]{19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,9 @@ class RowReader:
         self._occurred_at = self._fill(contract, "occurred_at", contract.occurred_at)
         for column in contract.payload:
             self._require(contract, f"payload.{column}", column)
-        json = set(contract.json_columns)
-        self._texts = [(c, self._places[c]) for c in contract.payload if c not in json]
-        self._json = [(c, self._places[c]) for c in contract.payload if c in json]
+        parsed = set(contract.json_columns)
+        self._texts = [(c, self._places[c]) for c in contract.payload if c not in parsed]
+        self._json = [(c, self._places[c]) for c in contract.payload if c in parsed]
         self._seen: dict[bytes, int] = {}
 
     def read(self, records: Iterable[Record | InvalidRow]) -> Iterator[Row | InvalidRow]:
@@ -138,9 +144,28 @@ def _json(column: str, text: str) -> Any:  # noqa: ANN401 - JSON is what it is
     if not text:
         return None
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except ValueError as error:
         raise _MalformedRow(f"column {column!r} is not JSON: {error}") from None
+    # orjson makes a float of an integer past 64 bits: other digits than the file's.
+    if _LONG_NUMBER.search(text):
+        _check_integers(column, text)
+    return value
+
+
+def _check_integers(column: str, text: str) -> None:
+    def check(digits: str) -> None:
+        fits = len(digits) <= _INTEGER_CHARS_MAX and _INTEGER_MIN <= int(digits) <= _INTEGER_MAX
+        if not fits:
+            raise _MalformedRow(
+                f"column {column!r} has an integer of more than 64 bits, {_shown(digits)}:"
+                " write it as a text"
+            )
+
+    try:
+        json.loads(text, parse_int=check)
+    except RecursionError:
+        raise _MalformedRow(f"cannot be stored: column {column!r} is nested too deep") from None
 
 
 def _shown(text: str) -> str:
