@@ -121,6 +121,8 @@ def test_the_example_is_a_contract() -> None:
         (4, "parcel:{number}", "parcel:{number", "lacks its other half"),
         (4, "parcel:{number}", "parcel:number}", "lacks its other half"),
         (4, "parcel:{number}", "parcel:{}", "names no column"),
+        (4, "parcel:{number}", "parcel:number", "all rows would be on one key"),
+        (4, "parcel:{number}", "parcel:{{number}}", "names no column"),
         (7, "[place, details]", "place", "must be a list"),
         (7, "[place, details]", "[details, place, place]", "'place' is listed twice"),
         (7, "[place, details]", "[details, 7]", "item 2 of 'payload' must be text"),
@@ -172,6 +174,10 @@ def test_what_is_no_contract_at_all_is_said_with_its_line(text: str, line: int, 
     error = wrong(text)
     assert error.line == line
     assert said in error.detail
+
+
+def test_a_stored_contract_without_a_column_in_its_key_stays_readable() -> None:
+    assert restore_contract(document() | {"key": "parcel:one"}, "stored").key.columns == ()
 
 
 @pytest.mark.parametrize("key_type", RESERVED_KEY_TYPES)

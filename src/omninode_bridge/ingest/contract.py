@@ -92,7 +92,15 @@ def load_contract(text: str, name: str) -> Contract:
     """
     if len(text) > TEXT_CHARS_MAX:
         raise ContractError(name, 1, f"a contract has at most {TEXT_CHARS_MAX:,} characters")
-    return _contract(text, name)
+    contract = _contract(text, name)
+    # Here only: a contract that somebody has stored must stay readable.
+    if not contract.key.columns:
+        raise contract.error(
+            "key",
+            "'key' names no column, so all rows would be on one key: put one between braces, such"
+            f' as "{contract.key_type}:{{case}}"',
+        )
+    return contract
 
 
 def restore_contract(document: Mapping[str, Any], name: str) -> Contract:
