@@ -239,6 +239,7 @@ class Bridge:
                 await migrations.upgrade(connect)
             reads = Database(connect, connections_max=READ_CONNECTIONS_MAX)
             await stack.enter_async_context(reads)
+            await _require_read_committed(reads)
             actual = await _create_partitions(reads, partitions)
             bridge = cls(app, reads, actual)
             if observe is not ignore:
@@ -653,6 +654,16 @@ async def _require_migrated(connect: Mapping[str, Any]) -> None:
         message = (
             f"the database lacks {', '.join(pending)}: run `omninode-bridge migrate up"
             " --database-url ...` first"
+        )
+        raise ConfigurationError(message)
+
+
+async def _require_read_committed(database: Database) -> None:
+    level = await EventLogService(database).default_isolation()
+    if level != "read committed":
+        message = (
+            f"statements run at {level!r} here, and commits rest on 'read committed': change it for"
+            " the role that connects (ALTER ROLE ... SET default_transaction_isolation = ...)"
         )
         raise ConfigurationError(message)
 

@@ -412,3 +412,12 @@ async def test_a_number_of_partitions_that_cannot_be_is_refused(
     with pytest.raises(ConfigurationError, match="1 to 256 partitions"):
         async with Bridge.open(app, database_url=url, partitions=partitions):
             pass
+
+
+async def test_a_role_with_another_isolation_level_is_told_what_to_change(
+    database_url: str,
+) -> None:
+    strict = f"{database_url}&options=-c%20default_transaction_isolation%3Dserializable"
+    with pytest.raises(ConfigurationError, match="ALTER ROLE"):
+        async with Bridge.open(app, database_url=strict):
+            pass

@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from omninode_bridge.core.errors import BridgeClosed, DatabaseUnavailable
+from omninode_bridge.core.errors import BridgeClosed, BridgeError, DatabaseUnavailable
 from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -208,7 +208,7 @@ class LogDoor:
                 partition = partition_of(name[0], self._world.partitions)
                 by_partition.setdefault(partition, []).append(name)
             for partition, theirs in by_partition.items():
-                with suppress(DatabaseUnavailable):
+                with suppress(BridgeError):  # whatever it is, the next look may do better
                     async with self._world.store.locked(partition) as locked:
                         known = await locked.recall(theirs)
                     # They are theirs who ask, as far as we know.

@@ -168,6 +168,11 @@ class EventLogService:
             dropped: int = await connection.fetchval(SQL["drop_segments"], topic, partition)
             return dropped
 
+    async def default_isolation(self) -> str:
+        """Return the isolation level that this role's statements run at in this database."""
+        level: str = await self._database.fetchval(SQL["default_isolation"])
+        return level
+
     async def progress(self) -> LogProgress:
         """Return where all logs end now, and how far their consumers are."""
         rows = await self._database.fetch(SQL["progress"])

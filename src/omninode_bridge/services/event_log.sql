@@ -124,3 +124,7 @@ SELECT event_log_drop_segments($1, $2);
 -- name: create_partitions
 -- $1 how many, for a new database. How many it has.
 SELECT event_log_create_partitions($1);
+
+-- name: default_isolation
+-- What a statement outside of any BEGIN runs at. The commit function's proof rests on READ COMMITTED.
+SELECT current_setting('default_transaction_isolation');
