@@ -472,6 +472,10 @@ END $$;
 -- positions are read again: who registers a consumer locks that row too, so a new consumer either
 -- is seen here, or begins at the low that we leave. Positions and heads only ever grow: a segment
 -- that is behind them all stays behind them.
+-- The dispatcher takes over SubmitAction and moves past intents of other types, for which no consumer
+-- is registered yet: the first segment that holds one stays, and so do those behind it, or low would
+-- not be where the log begins. What is behind the head does not change any more, so the first segment
+-- is looked through before anything is locked.
 -- Dropping needs ACCESS EXCLUSIVE on the parent: the caller sets lock_timeout, and tries again
 -- another time rather than making commits wait.
 CREATE FUNCTION event_log_drop_segments(p_topic TEXT, p_partition INT) RETURNS INT
@@ -482,6 +486,7 @@ DECLARE
     new_low BIGINT;
     dropped INT := 0;
     segment RECORD;
+    is_kept BOOLEAN;
 BEGIN
     IF p_topic NOT IN ('action', 'intent') THEN
         RAISE EXCEPTION 'topic % is history: it is not cut off', p_topic USING ERRCODE = 'OB001';
@@ -495,6 +500,11 @@ BEGIN
         ORDER BY segment_end
     LOOP
         EXIT WHEN segment.segment_end > behind;
+        IF p_topic = 'intent' THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE intent_type <> ''SubmitAction'')',
+                           segment.name) INTO is_kept;
+            EXIT WHEN is_kept;
+        END IF;
         IF dropped = 0 THEN
             PERFORM event_log_lock_low(p_topic, p_partition);
             behind := event_log_behind_consumers(p_topic, p_partition);

@@ -235,6 +235,28 @@ async def test_intents_go_behind_the_slowest_target(ports: Ports) -> None:
     assert list(beyond if not isinstance(beyond, CutOff) else ["cut off"]) == []
 
 
+async def test_an_intent_nobody_handles_keeps_its_segment_and_those_behind_it(
+    ports: Ports,
+) -> None:
+    passing_on = action(payload={"passes_on_to": [f"counter:{n}" for n in range(5)]})
+    await committed(ports, passing_on)  # segments of four: 1-4, 5-8, 9-12, 13-...
+    await committed(ports, action("document:1"))  # 6: nobody is there for it
+    await committed(ports, action(payload={"passes_on_to": [f"counter:{n}" for n in range(10)]}))
+    for home in (0, 1):
+        await ports.actions.append(home, [], Source(0, 17, []))
+    assert await ports.segments.drop_segments("intent", 0) == 1
+    assert await ports.segments.drop_segments("intent", 0) == 0
+    assert await ports.intents.read(0, 4, 10) == CutOff(5)
+    page = await ports.intents.read(0, 5, 100)
+    assert not isinstance(page, CutOff)
+    assert [entry.offset for entry in page] == list(range(5, 17))
+    assert [entry.intent.intent_type for entry in page[:3]] == [
+        "SubmitAction",
+        "Kept",
+        "SubmitAction",
+    ]
+
+
 async def test_cutting_off_rather_fails_than_makes_a_commit_wait(ports: Ports) -> None:
     await committed(ports, action(payload={"passes_on_to": [f"counter:{n}" for n in range(4)]}))
     for home in (0, 1):

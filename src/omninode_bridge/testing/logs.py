@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseRefused, DatabaseUnavailable
+from omninode_bridge.core.message import SUBMIT_ACTION
 from omninode_bridge.ports import CutOff, LoggedAction, LoggedIntent
 from omninode_bridge.testing.values import check_projections, check_text
 
@@ -146,6 +147,8 @@ class MemorySegments:
     async def drop_segments(self, topic: str, partition: int) -> int:
         """Drop the whole segments that lie behind all registered consumers; return how many.
 
+        The first with an intent that nobody handles yet stays, and so do those behind it.
+
         Raises:
             BrokenPromise: the topic is history.
             DatabaseUnavailable: a commit has the lock; try another time.
@@ -160,8 +163,13 @@ class MemorySegments:
                 for (_, of, number, _), following in self._tables.positions.items()
                 if (of, number) == (topic, partition)
             )
-            segments = log.segments_behind(min((log.head, *positions)))
+            kept = here.intents.first(_is_unhandled) if topic == "intent" else log.head
+            segments = log.segments_behind(min((log.head, kept, *positions)))
             if segments and topic == "intent" and here.lock.locked():
                 raise DatabaseUnavailable(f"partition {partition} is locked")
             log.drop(segments)
             return segments
+
+
+def _is_unhandled(entry: LoggedIntent) -> bool:
+    return entry.intent.intent_type != SUBMIT_ACTION

@@ -16,7 +16,7 @@ from omninode_bridge.core.errors import DatabaseRefused
 from omninode_bridge.ports import CutOff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping, Sequence
+    from collections.abc import Callable, Iterator, MutableMapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -56,6 +56,11 @@ class TransientLog(Generic[_E]):
             return CutOff(self.low)
         first = position - self.low
         return self._entries[first : first + limit]
+
+    def first(self, condition: Callable[[_E], bool]) -> int:
+        """Return the offset of the first entry with `condition`; of none, the head."""
+        offsets = (self.low + n for n, entry in enumerate(self._entries) if condition(entry))
+        return next(offsets, self.head)
 
     def segments_behind(self, position: int) -> int:
         """Return how many whole segments lie before `position`."""
