@@ -235,10 +235,27 @@ async def test_a_changed_contract_needs_another_version(database_url: str, tmp_p
     file = write(tmp_path / "log.csv", loan_row("1001", "A_DECLINED"))
     assert (await run(database_url, file, newer)).committed == 1
     assert (await run(database_url, SAMPLE, newer)).duplicates == 30
-    assert (await run(database_url, SAMPLE, loans())).duplicates == 30
     async with Bridge.open(App("reader"), database_url=database_url, writing=False) as bridge:
         assert [c.version for c in await stored_contracts(bridge)] == [1, 2]
     assert (await tags(database_url, "loans"))["DECLINED"] == 2
+    assert await verified(database_url) == 33
+
+
+async def test_an_older_version_than_the_newest_stored_one_ingests_nothing(
+    database_url: str, tmp_path: Path
+) -> None:
+    await run(database_url, SAMPLE, loans())
+    file = write(tmp_path / "log.csv", loan_row("1001", "A_DECLINED"))
+    for version in (3, 12):
+        await run(database_url, SAMPLE, loans("version: 1", f"version: {version}"))
+        for older in (1, 2):  # stored, and not
+            with pytest.raises(ContractError) as caught:
+                await run(database_url, file, loans("version: 1", f"version: {older}"))
+            assert caught.value.line == 4
+            assert caught.value.detail == (
+                f"version {version} is stored already; new rows are reduced by it: ingest with that"
+                " contract, or raise the version"
+            )
     assert await verified(database_url) == 33
 
 

@@ -1,7 +1,7 @@
 """Contracts in the database: `verify`, `show` and rebuilds need no file.
 
 A contract is the key `contract:<name>`; all its versions stay, since history is folded again with
-the version that made it. The newest reduces new rows, whichever version made actions of them.
+the version that made it. The newest reduces new rows, so none is ingested with an older one.
 """
 
 from __future__ import annotations
@@ -113,11 +113,18 @@ async def store(bridge: Bridge, contract: Contract) -> None:
     """Make `contract` durable, and visible to `stored_contracts`, before any row of it.
 
     Raises:
-        ContractError: it cannot stand beside the stored ones.
+        ContractError: it cannot stand beside the stored ones, or a newer version of it is stored.
         GaveUp: who owns the partition does not know of contracts.
     """
     stored = await stored_contracts(bridge)
     app_of([*stored, contract])
+    newest = max((each.version for each in stored if each.name == contract.name), default=0)
+    if newest > contract.version:
+        raise contract.error(
+            "version",
+            f"version {newest} is stored already; new rows are reduced by it: ingest with that"
+            " contract, or raise the version",
+        )
     if contract in stored:
         return
     key = f"{KEY_TYPE}:{contract.name}"
