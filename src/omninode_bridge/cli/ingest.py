@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omninode_bridge import BridgeError, ConfigurationError
+from omninode_bridge import ConfigurationError
 from omninode_bridge import ingest as application
 from omninode_bridge.cli import output
 from omninode_bridge.cli.progress import counting
@@ -76,6 +76,6 @@ async def _ingest(
 def _read(path: Path) -> application.Contract:
     try:
         return application.load_contract(path.read_text(encoding="utf-8"), str(path))
-    except (UnicodeDecodeError, application.ContractError) as error:
-        what = str(error) if isinstance(error, BridgeError) else f"{path}: not UTF-8: {error}"
-        raise ConfigurationError(what) from error
+    except UnicodeDecodeError as error:
+        message = f"{path}: not UTF-8: {error}"
+        raise ConfigurationError(message) from error

@@ -1,8 +1,9 @@
 """What can be wrong with what a user hands in: a contract, or a file.
 
     BridgeError
-    ├── ContractError    a contract that cannot work, with the line to change
-    └── InvalidFile      a file that cannot be read, or not to its end
+    ├── ConfigurationError
+    │   └── ContractError    a contract that cannot work, with the line to change
+    └── InvalidFile          a file that cannot be read, or not to its end
 
 One row that is wrong is no error but an `InvalidRow`: it is reported and skipped.
 """
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omninode_bridge import BridgeError
+from omninode_bridge import BridgeError, ConfigurationError
 
 
-class ContractError(BridgeError):
+class ContractError(ConfigurationError):
     """A contract that cannot work: `FILE:LINE: what is wrong and what to do`."""
 
     def __init__(self, file: str, line: int, detail: str) -> None:
