@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4
 
@@ -13,6 +16,8 @@ from omninode_bridge.infrastructure.postgres import migrations
 from tests.bridges import app, fetch, until
 from tests.faults.proxy import LossyProxy
 from tests.faults.server import StoppableServer
+from tests.integration.processes import is_alive, postmaster
+from tests.servers import until_stopped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +74,11 @@ class Load:
             assert sorted(told) == list(range(1, len(told) + 1)), f"{key}: a gap or a double"
 
 
+def is_ended(pid: int) -> bool:
+    """Say whether a process has ended."""
+    return not is_alive(pid)
+
+
 async def answers_more(load: Load, more: int) -> None:
     """Wait until the load has had `more` answers than now."""
     enough = len(load.answered) + more
@@ -92,6 +102,27 @@ async def test_the_server_stopped_and_started_in_the_middle_of_a_load(server_fol
             await running
             await bridge.settled()
             await load.check()
+
+
+@pytest.mark.timeout(180)
+async def test_the_embedded_server_stopped_from_outside_in_the_middle_of_a_load(
+    server_folder: Path,
+) -> None:
+    data_dir = server_folder / "data"
+    async with Bridge.open(app, data_dir=data_dir) as bridge:
+        load = Load(bridge)
+        running = asyncio.create_task(load.run())
+        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            await answers_more(load, 200)
+            pid = postmaster(data_dir)
+            os.kill(pid, how)
+            await until(partial(is_ended, pid), "the server's end", wait_s=60)
+        await answers_more(load, 200)
+        load.stop()
+        await running
+        await bridge.settled()
+        await load.check()
+    await until_stopped(data_dir)
 
 
 async def test_connections_cut_by_the_server(database_url: str) -> None:

@@ -19,6 +19,7 @@ from omninode_bridge.infrastructure.postgres.embedded import (
     keeper,
 )
 from tests.integration.processes import (
+    WAIT_S,
     answer,
     children,
     is_alive,
@@ -32,6 +33,8 @@ from tests.servers import until_stopped
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from omninode_bridge.infrastructure.postgres.embedded import ServerAddress
 
 
 async def test_a_server_whose_keeper_was_killed_is_adopted(server_folder: Path) -> None:
@@ -72,6 +75,52 @@ async def test_a_server_that_is_killed_under_its_users_comes_back(server_folder:
         async with EmbeddedServer(data_dir).use():
             assert parent(postmaster(data_dir)) == its_keeper
             assert await answer(address, "SELECT number FROM kept") == 17
+    await until_stopped(data_dir)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+async def test_a_server_that_is_stopped_under_its_users_is_started_again(
+    server_folder: Path, how: signal.Signals
+) -> None:
+    data_dir = server_folder / "data"
+    async with EmbeddedServer(data_dir).use() as address:
+        await answer(address, "CREATE TABLE kept AS SELECT 17 AS number")
+        # A connection that is never given up: a smart shutdown (SIGTERM) alone would wait for it.
+        connection = await asyncpg.connect(**address.connect_arguments)
+        pid = postmaster(data_dir)
+        os.kill(pid, how)
+        await until(lambda: not is_alive(pid))
+        connection.terminate()
+        assert await answer_once_back(address, "SELECT number FROM kept") == 17
+        pid = postmaster(data_dir)
+        async with EmbeddedServer(data_dir).use() as same:
+            assert same == address
+    await until_stopped(data_dir)
+    assert not is_alive(pid)
+
+
+async def test_a_server_that_is_stopped_again_and_again_comes_back_each_time(
+    server_folder: Path,
+) -> None:
+    data_dir = server_folder / "data"
+    async with EmbeddedServer(data_dir).use() as address:
+        for _ in range(6):
+            os.kill(postmaster(data_dir), signal.SIGINT)
+            await until(lambda: not (data_dir / "postgres" / "data" / "postmaster.pid").exists())
+            assert await answer_once_back(address, "SELECT 1") == 1
+    await until_stopped(data_dir)
+
+
+async def test_a_keeper_leaves_with_the_last_user_of_a_server_that_cannot_start(
+    server_folder: Path,
+) -> None:
+    data_dir = server_folder / "data"
+    log = data_dir / "postgres" / "server.log"
+    async with EmbeddedServer(data_dir).use():
+        with (data_dir / "postgresql.conf").open("a") as settings:
+            settings.write("max_connections = many\n")
+        os.kill(postmaster(data_dir), signal.SIGINT)
+        await until(lambda: log.read_text().count("while it is used") >= 3)
     await until_stopped(data_dir)
 
 
@@ -217,6 +266,16 @@ async def test_a_second_keeper_leaves_at_once(server_folder: Path) -> None:
 async def answer_of_server(data_dir: Path) -> object:
     async with EmbeddedServer(data_dir).use() as address:
         return await answer(address, "SELECT 1")
+
+
+async def answer_once_back(address: ServerAddress, statement: str) -> object:
+    """Return what the server answers, as soon as there is one again."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                return await answer(address, statement)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await asyncio.sleep(0.05)
 
 
 def kill_all(data_dir: Path) -> None:

@@ -10,7 +10,12 @@ The locks are `flock`s, which the kernel frees however their holder ends:
 
 - Each user of the server shares `users.lock`. The keeper tries to take it alone: that it can means
   that there is no user, and while it has it there can be no new one. So it stops the server only
-  without users, and a newcomer waits until the server has stopped.
+  without users, and a newcomer waits until the server has stopped. That it cannot means that there
+  are users, and a server that has ended, by a crash or because somebody else stopped it, is started
+  again on the same socket. The keeper does that for itself, for it is the one who holds
+  `keeper.lock`: there never are two who start a server. Before the first server was ready it gives
+  up at a failure, for somebody waits to hear why; later nobody listens, and it tries again,
+  with longer and longer pauses, until the server starts or the last user has left.
 - The keeper holds `keeper.lock` alone for life: there is one keeper, and others see that it lives.
   It is opened before `users.lock` and given up before it; when the keeper is killed, too, for the
   kernel closes descriptors in ascending order. So a user who got `users.lock` never takes
@@ -44,8 +49,9 @@ LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 LOG_TAIL_BYTES: Final = 2000
 COPY_BYTES: Final = 1024 * 1024
 LEFTOVERS_WAIT_S: Final = 60.0
-SHORT_LIFE_S: Final = 10.0
-SHORT_LIVES_MAX: Final = 3
+LONG_LIFE_S: Final = 10.0  # A server that lived longer is started again at once.
+FIRST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 10.0
 STOPS: Final = (
     (signal.SIGINT, 120.0),  # fast: a checkpoint, then the end
     (
@@ -74,7 +80,7 @@ class Server:
         """Watch process `pid`; `child` says whether it is ours to wait for."""
         self.born = time.monotonic()
         self.exit_code: int | None = None
-        self._pid = pid
+        self.pid = pid
         self._child = child
         # A descriptor of the process itself: its end shows at once, even if nobody waits for it,
         # and no other process ever has it. Not on every system.
@@ -83,7 +89,7 @@ class Server:
     def gone(self) -> bool:
         """Say whether it has ended, and gather its exit code if it was our child."""
         if self.exit_code is None and self._child:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.exit_code = os.waitstatus_to_exitcode(status)
         elif self.exit_code is None and self._process >= 0:
@@ -91,10 +97,15 @@ class Server:
             self.exit_code = UNKNOWN_EXIT if ended else None
         elif self.exit_code is None:
             try:
-                os.kill(self._pid, 0)
+                os.kill(self.pid, 0)
             except (ProcessLookupError, PermissionError):
                 self.exit_code = UNKNOWN_EXIT
         return self.exit_code is not None
+
+    def hasten(self) -> None:
+        """End what a smart shutdown waits for; a faster shutdown, or none, it leaves as it is."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGINT)
 
     def stop(self) -> None:
         """Shut it down, by gentle means first."""
@@ -102,7 +113,7 @@ class Server:
             deadline = time.monotonic() + wait_s
             if not self.gone():
                 with suppress(ProcessLookupError):
-                    os.kill(self._pid, number)
+                    os.kill(self.pid, number)
             while not self.gone() and time.monotonic() < deadline:
                 time.sleep(START_LOOK_S)
 
@@ -120,7 +131,8 @@ class Keeper:
         self._log = os.open(log_file(folder), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._log_start = 0
         self._leftovers_since: float | None = None
-        self._short_lives = 0
+        self._pause_s = 0.0
+        self._next_start = 0.0
         self._asked_to_stop = False
         self._reported = False
 
@@ -134,14 +146,7 @@ class Keeper:
         server: Server | None = None
         next_log_look = 0.0
         while not (self._asked_to_stop or self._nobody_uses_it()):
-            if server is None:
-                server = self._running() or self._launch()
-            elif server.gone():
-                self._require_worth_another(server)
-                server = None
-                continue
-            elif not self._reported and is_ready(self._postgres, self._socket_folder):
-                self.report(READY)
+            server = self._look_after(server)
             if time.monotonic() >= next_log_look:
                 if shorten(self._log, log_file(self._postgres.parent)):
                     self._log_start = 0
@@ -170,6 +175,26 @@ class Keeper:
             return False
         return True
 
+    def _look_after(self, server: Server | None) -> Server | None:
+        """Take the next step for the server, and return the one that runs now."""
+        if server is None:
+            pausing = time.monotonic() < self._next_start
+            return None if pausing else self._running() or self._launch()
+        if server.gone():
+            self._plan_another(server)
+            return None
+        if not self._reported:
+            if is_ready(self._postgres, self._socket_folder):
+                self.report(READY)
+        elif self._somebody_stops(server):
+            # A smart shutdown waits for the users' connections, and the users for new ones.
+            server.hasten()
+        return server
+
+    def _somebody_stops(self, server: Server) -> bool:
+        # The file may still be the last server's: then it does not name this one.
+        return status(self._postgres) == "stopping" and writer_of(self._pid_file) == server.pid
+
     def _running(self) -> Server | None:
         """Return the server that a killed keeper left behind."""
         pid = listening_process(self._socket_folder)
@@ -177,7 +202,9 @@ class Keeper:
             return None
         if pid == UNTOLD:
             # Somebody listens, so the file was written by who listens (see `is_ready`).
-            pid = int(self._pid_file.read_bytes().partition(b"\n")[0])
+            pid = writer_of(self._pid_file)
+        if pid is None:
+            return None
         if pid == OUT_OF_SIGHT:
             message = "its server runs in another container, and has lost its keeper: end it there"
             raise GiveUp(message)
@@ -217,26 +244,26 @@ class Keeper:
         now = time.monotonic()
         if self._leftovers_since is None:
             self._leftovers_since = now
-        if now - self._leftovers_since > LEFTOVERS_WAIT_S:
+        if now - self._leftovers_since > LEFTOVERS_WAIT_S and not self._reported:
             message = (
                 "processes of a server that was killed are still at work in it. End them, or wait"
                 " until they have ended, and try again."
             )
             raise GiveUp(message)
 
-    def _require_worth_another(self, server: Server) -> None:
-        """Give up on a server that never was ready, that dies young, or that somebody stopped."""
+    def _plan_another(self, server: Server) -> None:
+        """Say when to start the next server; give up on one that never was ready."""
         if not self._reported:
             message = f"it ended with exit code {server.exit_code}.\n{self._log_tail()}"
             raise GiveUp(message)
-        if server.exit_code == 0:
-            message = "keeper: the server was stopped; leaving"
-            raise GiveUp(message)
-        lived_long = time.monotonic() - server.born >= SHORT_LIFE_S
-        self._short_lives = 0 if lived_long else self._short_lives + 1
-        if self._short_lives > SHORT_LIVES_MAX:
-            message = "keeper: the server ends soon after each start; leaving"
-            raise GiveUp(message)
+        now = time.monotonic()
+        if now - server.born >= LONG_LIFE_S:
+            self._pause_s = 0.0
+        self._next_start = now + self._pause_s
+        how = f"ended with exit code {server.exit_code}"
+        when = f"again in {self._pause_s:g} s"
+        self.report(f"keeper: the server {how} while it is used; it is started {when}")
+        self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, self._pause_s * 2))
 
     def _log_tail(self) -> str:
         with log_file(self._postgres.parent).open("rb") as file:
@@ -272,6 +299,14 @@ def status(postgres: Path) -> str:
     except OSError:
         return ""
     return lines[STATUS_LINE - 1].strip() if len(lines) >= STATUS_LINE else ""
+
+
+def writer_of(lock_file: Path) -> int | None:
+    """Return the process that a lock file of PostgreSQL names, or None if it names none."""
+    try:
+        return int(lock_file.read_bytes().partition(b"\n")[0])
+    except (OSError, ValueError):
+        return None
 
 
 def is_ready(postgres: Path, socket_folder: Path) -> bool:
