@@ -1,11 +1,24 @@
+-- name: take_turn
+-- For the transaction: of all rebuilds, only this one makes, fills or swaps a generation meanwhile.
+SELECT pg_advisory_xact_lock(hashtext('omninode_bridge.rebuild'));
+
 -- name: drop_generation
--- What an interrupted rebuild left.
+-- What an interrupted rebuild left, or one that is still under way: it will find its own gone.
 DROP TABLE IF EXISTS workflow_projection_next;
 
 -- name: make_generation
 -- The next generation, beside the one that is read.
 CREATE TABLE workflow_projection_next (LIKE workflow_projection INCLUDING ALL)
     WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+
+-- name: made_generation
+-- The table that was just made: its name may come to mean another rebuild's, its OID does not.
+SELECT 'workflow_projection_next'::regclass::OID;
+
+-- name: is_next_generation
+-- $1 OID. Whether that table is still the next generation: not dropped, not swapped in. Asked after
+-- `take_turn`, by a statement of its own and so with a new snapshot, it stays true until we end.
+SELECT EXISTS (SELECT FROM pg_class WHERE oid = $1 AND relname = 'workflow_projection_next');
 
 -- name: watermarks
 -- How far the projection that is read has come: the next generation goes as far, and no further.
