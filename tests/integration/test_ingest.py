@@ -363,14 +363,19 @@ async def test_a_file_that_is_cut_off_gives_what_it_has_and_the_whole_one_the_re
     before = caught.value.line - 2
     assert 0 < before < len(rows)
     assert await verified(database_url) == before + 1
+    assert caught.value.summary is not None
+    assert counts(caught.value.summary) == dict.fromkeys(
+        ("rows", "actions", "keys", "committed"), before
+    )
     file.write_bytes(whole)
     summary = await run(database_url, file, loans())
     assert (summary.committed, summary.duplicates) == (len(rows) - before, before)
 
 
 async def test_a_file_that_cannot_be_read_stores_nothing(database_url: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidFile, match="No such file"):
+    with pytest.raises(InvalidFile, match="No such file") as caught:
         await run(database_url, tmp_path / "none.csv", loans())
+    assert caught.value.summary is None
     assert await verified(database_url) == 0
 
 

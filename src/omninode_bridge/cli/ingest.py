@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,6 +15,24 @@ from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place
 
 if TYPE_CHECKING:
     from omninode_bridge.cli.running import Place
+
+REPORTS_MAX: Final = 20
+
+
+class _Reports:
+    """Names the first rows that are skipped, and counts the others."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+
+    def tell(self, row: application.InvalidRow) -> None:
+        self._rows += 1
+        if self._rows <= REPORTS_MAX:
+            output.say(str(row))
+
+    def end(self) -> None:
+        if self._rows > REPORTS_MAX:
+            output.say(f"{self._rows - REPORTS_MAX:,} more rows are invalid")
 
 
 def ingest(
@@ -42,20 +60,37 @@ def ingest(
 ) -> None:
     """Make each row of FILE an action, once for ever: a second run commits nothing.
 
-    Exit status 1: some rows are malformed (they are named by line); the others are committed, or
-    with --strict none is.
+    Exit status 1: some rows are malformed (the first are named by line), or the file breaks off;
+    the others are committed, or with --strict none is.
     """
     place = find_place(data_dir, database_url)
-    summary = run(_ingest(place, file, _read(contract), strict=strict))
+    reports = _Reports()
+    try:
+        summary = run(_ingest(place, file, _read(contract), reports, strict=strict))
+    except application.InvalidFile as error:
+        if error.summary is not None:
+            _print(error.summary, as_json=as_json)
+        raise
+    finally:
+        reports.end()
+    _print(summary, as_json=as_json)
+    raise typer.Exit(1 if summary.invalid else 0)
+
+
+def _print(summary: application.Summary, *, as_json: bool) -> None:
     if as_json:
         output.print_json(summary.as_dict())
     else:
         output.print_object("ingested", summary.as_dict())
-    raise typer.Exit(1 if summary.invalid else 0)
 
 
 async def _ingest(
-    place: Place, file: Path, contract: application.Contract, *, strict: bool
+    place: Place,
+    file: Path,
+    contract: application.Contract,
+    reports: _Reports,
+    *,
+    strict: bool,
 ) -> application.Summary:
     stored: list[application.Contract] = []
     if not place.is_new():
@@ -68,7 +103,7 @@ async def _ingest(
                 file,
                 contract,
                 strict=strict,
-                report=lambda row: output.say(str(row)),
+                report=reports.tell,
                 progress=lambda now: counter(now.bytes_read, now.bytes_total),
             )
 

@@ -11,8 +11,12 @@ One row that is wrong is no error but an `InvalidRow`: it is reported and skippe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from omninode_bridge import BridgeError, ConfigurationError
+
+if TYPE_CHECKING:
+    from omninode_bridge.ingest.summary import Summary
 
 
 class ContractError(ConfigurationError):
@@ -29,8 +33,11 @@ class ContractError(ConfigurationError):
 class InvalidFile(BridgeError):
     """A file that cannot be read as CSV, or not to its end. `line` is None for the whole file.
 
-    The rows before the line are as good as any: they were taken.
+    The rows before the line are as good as any: they were taken. `summary` is what `ingest` did
+    with them; None when it did not come to the first row.
     """
+
+    summary: Summary | None = None
 
     def __init__(self, file: str, line: int | None, detail: str) -> None:
         """`line` counts from 1."""

@@ -52,22 +52,21 @@ async def ingest(
     Raises:
         ContractError: the contract fits neither the file nor the stored contracts.
         InvalidFile: the file cannot be read, or not to its end. What was read is committed then,
-            but not with `strict`.
+            but not with `strict`; the error's `summary` tells.
         OutcomeUnknown: the database has not answered for five minutes. Run it again.
         GaveUp: the contract was given up, since another process decides and knows no contracts.
     """
     if (contract.key_type, contract.version) not in bridge.app.every_version():
         message = f"open the bridge with app_of([..., contract]): it lacks {contract.name!r}"
         raise ConfigurationError(message)
-    began = monotonic()
     run = _Run(bridge, contract, report, progress)
     if strict:
         checked = _Run(bridge, contract, report, progress)
         await checked.check(file)
         if checked.invalid:
-            return checked.summary(monotonic() - began)
+            return checked.summary()
     await run.commit(file)
-    return run.summary(monotonic() - began)
+    return run.summary()
 
 
 class _Run:
@@ -85,6 +84,7 @@ class _Run:
         self._report = report
         self._progress = progress
         self._progress_due = 0.0
+        self._began = monotonic()
         self._file = ""
         self._rows = 0
         self._keys: set[str] = set()
@@ -97,8 +97,13 @@ class _Run:
     async def check(self, file: Path) -> None:
         """Read the file to its end, and report what is invalid."""
         with open_csv(file) as table:
-            async for rows in self._chunks(table, self._reader(table)):
-                self._storable(rows)
+            reader = self._reader(table)
+            try:
+                async for rows in self._chunks(table, reader):
+                    self._storable(rows)
+            except InvalidFile as error:
+                error.summary = self.summary()
+                raise
 
     async def commit(self, file: Path) -> None:
         """Store the contract, then commit the rows."""
@@ -109,14 +114,15 @@ class _Run:
             try:
                 async for rows in self._chunks(table, reader):
                     await self._put(pipeline, rows)
-            except InvalidFile:
+            except InvalidFile as error:
                 await pipeline.finish()
+                error.summary = self.summary()
                 raise
             await pipeline.finish()
             await self._bridge.settled(SETTLE_WAIT_S)
 
-    def summary(self, seconds: float) -> Summary:
-        """Return the counts."""
+    def summary(self) -> Summary:
+        """Return the counts so far."""
         return Summary(
             rows=self._rows,
             actions=self._actions,
@@ -125,7 +131,7 @@ class _Run:
             duplicates=self._duplicates,
             rejected=self._rejected,
             invalid=self.invalid,
-            seconds=round(seconds, 3),
+            seconds=round(monotonic() - self._began, 3),
         )
 
     def _reader(self, table: CsvFile) -> RowReader:
