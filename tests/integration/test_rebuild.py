@@ -1,16 +1,17 @@
-"""A rebuild leaves the projection as it should be, whoever else rebuilds meanwhile (R7)."""
+"""A rebuild leaves the projection as it should be, and as it was to those who use it (R7)."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
 from omninode_bridge import Bridge
 from omninode_bridge.core.errors import DatabaseRefused, DatabaseUnavailable
 from omninode_bridge.services import projection_rebuild
-from tests.bridges import app
+from tests.bridges import app, fetch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,3 +68,48 @@ async def test_of_many_rebuilds_begun_at_once_one_succeeds(
         assert result == KEYS or isinstance(result, DatabaseUnavailable)
     assert len(await bridge.list(limit=KEYS + 1)) == KEYS
     assert (await bridge.verify()).mismatches == []
+
+
+@pytest.fixture
+async def role(database_url: str) -> AsyncIterator[str]:
+    """Yield the name of a role of this test alone, quoted."""
+    name = f'"A reader {uuid4().hex}"'
+    await fetch(database_url, f"CREATE ROLE {name}")
+    yield name
+    await fetch(database_url, f"DROP OWNED BY {name}")
+    await fetch(database_url, f"DROP ROLE {name}")
+
+
+async def grants(database_url: str) -> set[tuple[str, str, str | None]]:
+    """Return who may do what with the projection: role, privilege, with grant option or not."""
+    rows = await fetch(
+        database_url,
+        "SELECT grantee, privilege_type, is_grantable FROM information_schema.column_privileges"
+        " WHERE table_name = 'workflow_projection'"
+        " UNION SELECT grantee, privilege_type, is_grantable"
+        " FROM information_schema.table_privileges WHERE table_name = 'workflow_projection'",
+    )
+    return {tuple(row) for row in rows}
+
+
+async def test_who_may_read_the_projection_still_may(
+    bridge: Bridge, database_url: str, role: str
+) -> None:
+    await fetch(database_url, f"GRANT SELECT ON workflow_projection TO {role} WITH GRANT OPTION")
+    await fetch(database_url, "GRANT SELECT (tag), UPDATE (tag) ON workflow_projection TO PUBLIC")
+    before = await grants(database_url)
+    assert (role.strip('"'), "SELECT", "YES") in before
+    assert ("PUBLIC", "UPDATE", "NO") in before
+    await bridge.rebuild_projection()
+    assert await grants(database_url) == before
+    async with bridge._database.transaction() as connection:
+        await connection.execute(f"SET LOCAL ROLE {role}")
+        assert await connection.fetchval("SELECT count(*) FROM workflow_projection") == KEYS
+
+
+async def test_a_rebuilt_projection_has_statistics(bridge: Bridge, database_url: str) -> None:
+    await bridge.rebuild_projection()
+    (table,) = await fetch(
+        database_url, "SELECT reltuples FROM pg_class WHERE oid = 'workflow_projection'::regclass"
+    )
+    assert table["reltuples"] == KEYS

@@ -61,6 +61,8 @@ class ProjectionRebuildService:
                     filled[partition] = upto = step
             if gap <= NEAR_ENTRIES:
                 break
+        async with self._step(generation) as connection:
+            await connection.execute(SQL["analyze_generation"])
         await self._swap(generation, filled)
         rows_shown: int = await self._database.fetchval(SQL["count_rows"])
         return rows_shown

@@ -59,12 +59,33 @@ LOCK TABLE workflow_projection IN ACCESS EXCLUSIVE MODE;
 -- For the transaction: a long reader must not make everyone else wait behind us.
 SET LOCAL lock_timeout = '2s';
 
+-- name: analyze_generation
+-- Before the swap, so that the first to read it are planned for with statistics.
+ANALYZE workflow_projection_next;
+
 -- name: swap
--- The next generation takes the place, the names of its indices included.
+-- The next generation takes the place, the names of its indices and who may use it included: grants
+-- on the table and on its columns, by whomever they were given. Role 0 is PUBLIC.
 DO $$
 DECLARE
+    granted    RECORD;
     index_name RECORD;
 BEGIN
+    FOR granted IN
+        SELECT a.privilege_type AS privilege, '' AS on_column, a.grantee, a.is_grantable
+        FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = 'workflow_projection'::regclass
+        UNION ALL
+        SELECT a.privilege_type, format('(%I)', t.attname), a.grantee, a.is_grantable
+        FROM pg_attribute t, aclexplode(t.attacl) a
+        WHERE t.attrelid = 'workflow_projection'::regclass AND NOT t.attisdropped
+    LOOP
+        EXECUTE format('GRANT %s %s ON workflow_projection_next TO %s %s',
+                       granted.privilege, granted.on_column,
+                       CASE granted.grantee WHEN 0 THEN 'PUBLIC'
+                                            ELSE granted.grantee::regrole::TEXT END,
+                       CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
     DROP TABLE workflow_projection;
     ALTER TABLE workflow_projection_next RENAME TO workflow_projection;
     FOR index_name IN
