@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from omninode_bridge import App, Bridge, Projection, Transition
+from omninode_bridge.services import verifier
 from tests.bridges import app, fetch
 
 if TYPE_CHECKING:
@@ -236,3 +238,31 @@ async def test_a_live_database_verifies(database_url: str) -> None:
         stop.set()
         await asyncio.gather(*running)
         assert verification.actions > 50
+
+
+async def test_keys_created_on_either_side_of_what_is_being_read_have_their_history(
+    filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifier, "PAGE_ENTRIES", 4)  # each key has ten entries
+    pages = 0
+
+    async def create(keys: list[str]) -> None:
+        async with Bridge.open(app, database_url=filled) as bridge:
+            await bridge.submit_many([(key, "Counted", {}) for key in keys])
+            await bridge.settled()
+
+    def create_between_pages(_: Verification) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 4:  # counter:1 is in hand, counter:0 is done
+            keys = ["counter:00", "counter:01", "counter:11"]
+            with ThreadPoolExecutor(1) as thread:  # the loop of this test stands still meanwhile
+                thread.submit(asyncio.run, create(keys)).result()
+
+    async with Bridge.open(app, database_url=filled, writing=False) as bridge:
+        verification = await bridge.verify(create_between_pages)
+        assert verification.mismatches == []
+        assert (verification.keys, verification.actions) == (8, 71)
+        again = await bridge.verify()
+        assert again.mismatches == []
+        assert (again.keys, again.actions) == (10, 73)
