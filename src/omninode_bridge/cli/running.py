@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 import uvloop
 
-from omninode_bridge import App, Bridge, ConfigurationError, default_data_dir
+from omninode_bridge import (
+    App,
+    Bridge,
+    ConfigurationError,
+    DatabaseUnavailable,
+    LoopStumbled,
+    Observation,
+    default_data_dir,
+)
 from omninode_bridge.cli.output import say
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
 from omninode_bridge.settings import check_database_url, read_settings
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 INTERRUPTED: Final = 130
+SAY_AWAY_EVERY_S: Final = 10.0
 COLLECT_AFTER: Final = 50_000
 """Objects made before the collector looks for cycles: we make many objects and hardly a cycle."""
 
@@ -49,6 +60,23 @@ DatabaseUrl = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+class Outage:
+    """Tells a person that the database is away, now and then for as long as it is."""
+
+    def __init__(self) -> None:
+        """Have told nothing yet."""
+        self._quiet_until = 0.0
+
+    def observe(self, observation: Observation) -> None:
+        """Say it when a loop waits for the database, but not for each loop and attempt."""
+        match observation:
+            case LoopStumbled(error=DatabaseUnavailable()) if time.monotonic() >= self._quiet_until:
+                say("the database is away: waiting for it")
+                self._quiet_until = time.monotonic() + SAY_AWAY_EVERY_S
+            case _:
+                pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +124,7 @@ class Place:
             app,
             data_dir=self.data_dir,
             database_url=self.database_url,
+            observe=Outage().observe,
             on_wait=self.say_waiting,
         ) as bridge:
             yield bridge
@@ -138,6 +167,9 @@ def run(work: Coroutine[object, object, _T]) -> _T:
     Raises:
         typer.Exit: a signal ended it.
     """
+    # In an outage asyncpg's pool logs a traceback at each attempt to connect again. We say in words
+    # that we wait, and what it cannot get over reaches us as an exception.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 20, 20)
     try:
