@@ -56,7 +56,7 @@ class LogDoor:
 
     def is_used(self, partition: int) -> bool:
         """Return whether something that came this way is undecided (Rule 2)."""
-        return self._undecided[partition] > 0
+        return self._undecided.get(partition, 0) > 0
 
     async def unused(self, partition: int) -> None:
         """Wait until nothing that came this way is undecided."""

@@ -361,7 +361,7 @@ class ReducerService:
         _require_small(
             sum(
                 len(firsts) * len(started_from[workflow_key].state)
-                + sum(len(ask.action.payload) for ask in firsts)
+                + sum([len(ask.action.payload) for ask in firsts])
                 for workflow_key, firsts in by_key.items()
             ),
             pending,
@@ -532,6 +532,7 @@ def _bytes_of(steps: Iterable[Step], led_to: Snapshot) -> int:
     for step in steps:
         if isinstance(step, Absorbed):
             projection = step.projection
-            size += sum(len(intent.payload) for intent in step.intents)
             size += len(projection.indices or b"") + len(projection.extras or b"")
+            for intent in step.intents:
+                size += len(intent.payload)
     return size
