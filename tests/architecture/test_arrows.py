@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 import omninode_bridge
 from tests.architecture.source import REPOSITORY, modules
@@ -21,8 +22,17 @@ READS_ENVIRONMENT = {
 
 
 def test_the_contracts_in_pyproject_are_kept() -> None:
-    config = str(REPOSITORY / "pyproject.toml")
-    assert lint_imports(config_filename=config, no_cache=True) == EXIT_STATUS_SUCCESS
+    # In a process of its own: it switches off all loggers that are there.
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(  # noqa: S603 - our own command
+        [program, "--no-logo", "--no-cache"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("module", modules("core", "ports.py"), ids=str)
