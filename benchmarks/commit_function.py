@@ -14,6 +14,7 @@ import random
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -91,8 +92,8 @@ async def main(folder: Path, rounds: int) -> None:
         for number in range(rounds):
             keys = [f"bench:{number}/{n}" for n in range(40_000)]
             first = [key for key in keys if partition_of(key, PARTITIONS) == 0][:10_000]
-            spread = await measure(connect, lambda: random.choice(first))  # noqa: B023, S311
-            hot = await measure(connect, lambda: f"bench:{number}/hot")  # noqa: B023
+            spread = await measure(connect, partial(random.choice, first))
+            hot = await measure(connect, partial(str, f"bench:{number}/hot"))
             sys.stdout.write(f"spread {spread:,.0f}/s  hot {hot:,.0f}/s\n")
     await server.stopped()
 

@@ -52,11 +52,12 @@ async def test_a_read_that_requires_nothing_waits_for_nothing(stores: Stores) ->
 async def test_after_the_wait_the_canonical_store_answers_with_equal_content(
     stores: Stores,
 ) -> None:
-    await committed(stores, 1)
-    late = await stores.projections.get_state(KEY, required_version=1, max_wait_ms=1)
-    at_once = await stores.projections.get_state(KEY, required_version=1, max_wait_ms=0)
+    for version in (1, 2, 3):
+        await committed(stores, version)
+    late = await stores.projections.get_state(KEY, required_version=2, max_wait_ms=1)
+    at_once = await stores.projections.get_state(KEY, required_version=3, max_wait_ms=0)
     await stores.project()
-    projected = await stores.projections.get_state(KEY, required_version=1)
+    projected = await stores.projections.get_state(KEY, required_version=3)
     assert late == at_once == projected
 
 

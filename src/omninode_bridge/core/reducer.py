@@ -212,9 +212,9 @@ def _apply(
         projection = seal_projection(action, state, key_type, codec, committed_at)
     except KeyboardInterrupt:  # a person's word, not the reducer's
         raise
-    # Whatever user code raises gives up this action only: a sys.exit() too. Nobody cancels a fold,
-    # for it never waits, so a cancellation is the reducer's own as well.
-    except BaseException as error:  # noqa: BLE001
+    # A sys.exit() too. Nobody cancels a fold, for it never waits: a cancellation is the reducer's
+    # own as well.
+    except BaseException as error:  # noqa: BLE001 - what user code raises ends this action only
         return Refused(action, "reducer_error", _describe(error), version)
     reducer_version = 0 if action.type == STATE_REPLACED else key_type.version
     result_hash = hashlib.sha256(state).hexdigest()

@@ -37,7 +37,10 @@ ENQUEUED_MAX: Final = 10_000
 
 
 class LogDoor:
-    """Appends what is handed over, and looks for what others decided. Ends with `close`."""
+    """Appends what is handed over, and looks for what others decided.
+
+    It ends with `close`, then `ended`.
+    """
 
     def __init__(self, world: World, answers: Answers, grew: Callable[[int], None]) -> None:
         """`grew` is told each partition whose action log has grown."""
@@ -186,7 +189,7 @@ class LogDoor:
         """Append a batch; each asker hears what became of it: unknown, or refused."""
         try:
             await self._world.actions.append(partition, [action for action, _ in batch])
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - whatever it is, each asker is told
             if len(batch) > 1 and not isinstance(error, DatabaseUnavailable):
                 for one in batch:  # one of them is refused: its neighbours are not
                     await self._append(partition, [one])

@@ -130,7 +130,8 @@ class EmbeddedServer:
         """
         keeper_lock = open_data_folder(self.data_dir).keeper_lock
         async with asyncio.timeout(wait_s):
-            while keeper_lock.exists() and is_locked(keeper_lock):  # noqa: ASYNC110 - a lock
+            # Another process's lock: no event of ours tells that it is free.
+            while keeper_lock.exists() and is_locked(keeper_lock):  # noqa: ASYNC110 - see above
                 await asyncio.sleep(_LOOK_S)
 
     async def _join(self, folder: DataFolder) -> tuple[HeldLock, ServerAddress]:
