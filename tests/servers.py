@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from itertools import count
@@ -27,7 +26,6 @@ import asyncpg
 import pytest
 
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer, ServerAddress
-from omninode_bridge.infrastructure.postgres.embedded.file_lock import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -94,13 +92,7 @@ async def start_test_server(
 
 async def until_stopped(data_dir: Path) -> None:
     """Wait until no keeper, and so no server, is at work in `data_dir`."""
-    deadline = time.monotonic() + STOP_WAIT_S
-    keeper_lock = data_dir / "keeper.lock"
-    while await asyncio.to_thread(lambda: keeper_lock.exists() and is_locked(keeper_lock)):
-        if time.monotonic() > deadline:
-            message = f"the server in {data_dir} did not stop within {STOP_WAIT_S:g} s"
-            raise TimeoutError(message)
-        await asyncio.sleep(0.01)
+    await EmbeddedServer(data_dir).stopped(STOP_WAIT_S)
 
 
 @contextmanager

@@ -199,7 +199,7 @@ async def test_starting_leaves_no_descriptor_and_no_child_behind(server_folder: 
     await until_stopped(server_folder / "data")
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5])
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5])
 async def test_a_start_that_is_cancelled_leaves_nothing_behind(
     server_folder: Path, after_s: float
 ) -> None:
@@ -218,6 +218,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind(
         await task
     assert open_descriptors() <= before
     assert children(os.getpid()) == []
+    assert list((data_dir / "postgres").glob("unfinished-*")) == []
     async with server.use() as address:
         assert await answer(address, "SELECT 1") == 1
         left = {path.name for path in (data_dir / "postgres").iterdir()}

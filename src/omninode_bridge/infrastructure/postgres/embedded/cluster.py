@@ -39,14 +39,14 @@ async def make_database(folder: DataFolder, binaries: PostgresBinaries, version:
         ServerAccountLockedOut: when the server's account cannot reach the folder or the programs.
         WrongPostgresVersion: when another major version of PostgreSQL made it.
     """
+    for leftover in folder.postgres.glob(f"{_UNFINISHED}*"):
+        # An initdb that lost its parent may still be writing there; it will be gone next time.
+        shutil.rmtree(leftover, ignore_errors=True)
     found = folder.made_by_version()
     if found is not None:
         if found != version:
             raise WrongPostgresVersion(folder.path, found, version)
         return
-    for leftover in folder.postgres.glob(f"{_UNFINISHED}*"):
-        # An initdb that lost its parent may still be writing there; it will be gone next time.
-        shutil.rmtree(leftover, ignore_errors=True)
     unfinished = folder.postgres / f"{_UNFINISHED}{secrets.token_hex(4)}"
     try:
         await _initdb(folder, binaries, unfinished)

@@ -62,7 +62,7 @@ class DataFolder:
     @property
     def keeper_lock(self) -> Path:
         """Held by the keeper as long as it lives."""
-        return self.path / "keeper.lock"
+        return keeper_lock_in(self.path)
 
     @property
     def writer_lock(self) -> Path:
@@ -124,6 +124,11 @@ def open_data_folder(path: Path) -> DataFolder:
         folder = DataFolder(path, server_account(path / "postgres"))
         _make_private(folder)
     return folder
+
+
+def keeper_lock_in(path: Path) -> Path:
+    """Return where the keeper's lock of the data folder `path` is, or would be."""
+    return path.expanduser() / "keeper.lock"
 
 
 def is_marked(path: Path) -> bool:

@@ -31,6 +31,7 @@ from omninode_bridge.infrastructure.postgres.embedded.cluster import (
 from omninode_bridge.infrastructure.postgres.embedded.data_folder import (
     DataFolder,
     is_marked,
+    keeper_lock_in,
     open_data_folder,
     usable,
 )
@@ -128,7 +129,7 @@ class EmbeddedServer:
         Raises:
             TimeoutError: it still ran after `wait_s`.
         """
-        keeper_lock = open_data_folder(self.data_dir).keeper_lock
+        keeper_lock = keeper_lock_in(self.data_dir)  # nothing is made by asking
         async with asyncio.timeout(wait_s):
             # Another process's lock: no event of ours tells that it is free.
             while keeper_lock.exists() and is_locked(keeper_lock):  # noqa: ASYNC110 - see above
