@@ -32,6 +32,7 @@ CREATE TABLE event_log_partitions (
     intent_head          BIGINT      NOT NULL DEFAULT 1,
     intent_low           BIGINT      NOT NULL DEFAULT 1,
     intent_end           BIGINT      NOT NULL DEFAULT 1,
+    fsm_head             BIGINT      NOT NULL DEFAULT 1,
     CONSTRAINT event_log_partitions_pkey PRIMARY KEY (partition)
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
@@ -93,6 +94,20 @@ CREATE TABLE event_log_reducer_gave_up (
 
 CREATE INDEX idx_reducer_gave_up_action ON event_log_reducer_gave_up USING hash (action_id);
 
+-- Each transition of a state machine, as its reducer tells it: an index into history by what it means.
+CREATE TABLE event_log_fsm_state_transitioned (
+    partition    INT         NOT NULL,
+    "offset"     BIGINT      NOT NULL,
+    workflow_key TEXT        NOT NULL,
+    action_id    UUID        NOT NULL,
+    committed_at TIMESTAMPTZ NOT NULL,
+    body         JSON        NOT NULL,
+    CONSTRAINT event_log_fsm_state_transitioned_pkey PRIMARY KEY (partition, "offset")
+);
+
+CREATE INDEX idx_fsm_state_transitioned_key
+    ON event_log_fsm_state_transitioned (workflow_key, partition, "offset");
+
 -- Transient topics: partitioned by partition, then by offset into segments that are dropped whole.
 CREATE TABLE event_log_action (
     partition    INT         NOT NULL,
@@ -143,6 +158,8 @@ BEGIN
         -- One position a target partition: each keeps how far it has taken over from here.
         INSERT INTO event_log_positions (consumer, topic, partition, home)
         SELECT 'dispatcher', 'intent', n, target FROM generate_series(0, p_partitions - 1) target;
+        INSERT INTO event_log_positions (consumer, topic, partition, home)
+        VALUES ('effects', 'intent', n, n);
     END LOOP;
     RETURN p_partitions;
 END $$;
@@ -168,60 +185,15 @@ BEGIN
 END $$;
 
 
--- Append actions to a partition's action log, in order; return how many were new.
---
--- With a source (R10): p_offsets are the entries of the intent log of p_source that the actions come
--- from, p_next the position behind the last entry looked at. The position is stored in this same
--- transaction, under the lock of its own row, so of two dispatchers with the same entries the
--- second finds the position past them and appends nothing: each entry is taken over exactly once.
-CREATE FUNCTION event_log_append_actions(
-    p_partition INT, p_keys TEXT[], p_ids UUID[], p_bodies TEXT[], p_segment BIGINT,
-    p_source INT DEFAULT NULL, p_next BIGINT DEFAULT NULL, p_offsets BIGINT[] DEFAULT NULL
-) RETURNS INT
-LANGUAGE plpgsql AS $$
-DECLARE
-    head       BIGINT;
-    segment_at BIGINT;
-    seen       BIGINT;
-    added      INT;
-BEGIN
-    SELECT action_head, action_end INTO STRICT head, segment_at
-    FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
-    IF p_source IS NOT NULL THEN
-        SELECT next INTO STRICT seen FROM event_log_positions
-        WHERE topic = 'intent' AND partition = p_source
-          AND consumer = 'dispatcher' AND home = p_partition
-        FOR UPDATE;
-        IF seen >= p_next THEN
-            RETURN 0;
-        END IF;
-    END IF;
-    WHILE head + cardinality(p_keys) > segment_at LOOP
-        segment_at := event_log_add_segment('action', p_partition, segment_at, p_segment);
-    END LOOP;
-    INSERT INTO event_log_action (partition, "offset", workflow_key, action_id, body)
-    SELECT p_partition, head + row_number() OVER (ORDER BY a.n) - 1, a.key, a.id, a.body::JSON
-    FROM unnest(p_keys, p_ids, p_bodies) WITH ORDINALITY AS a(key, id, body, n)
-    WHERE p_source IS NULL OR p_offsets[a.n] >= seen;
-    GET DIAGNOSTICS added = ROW_COUNT;
-    IF p_source IS NOT NULL THEN
-        UPDATE event_log_positions SET next = p_next, updated_at = now()
-        WHERE topic = 'intent' AND partition = p_source
-          AND consumer = 'dispatcher' AND home = p_partition;
-    END IF;
-    UPDATE event_log_action_heads SET action_head = head + added, action_end = segment_at
-    WHERE partition = p_partition;
-    RETURN added;
-END $$;
-
-
 -- The commit: one batch of one partition becomes durable, or nothing does (R2).
 --
 -- Arguments: p_owner is the token of the lease (NULL: a committer beside the owner); p_position and
 -- p_next move the worker's position in its action log (NULL: they stay). p_read_* are all keys
 -- that were read, with the versions the fold started from. p_state_* are the new states.
 -- p_entry_* are the absorbed actions in the order of the log, p_gave_up_* the given-up ones,
--- p_intent_* the intents in order. p_remember_s is in seconds; NULL is for ever.
+-- p_intent_* the intents in order, p_fsm_* the transitions of state machines. p_remember_s is in
+-- seconds; NULL is for ever. p_redrives are the ids that were given up once and are tried again: a
+-- give-up remembered under one of them is not known, but replaced.
 --
 -- Returns the first offset of each topic; or, when it refuses, `refusal` and nothing else.
 --
@@ -257,6 +229,7 @@ CREATE FUNCTION event_log_commit_v1(
     p_gave_up_remember_s FLOAT8[], p_gave_up_outcomes TEXT[], p_gave_ups TEXT[],
     p_intent_ids UUID[], p_intent_types TEXT[], p_intent_targets TEXT[], p_intent_keys TEXT[],
     p_intent_actions UUID[], p_intents TEXT[],
+    p_fsm_keys TEXT[], p_fsm_actions UUID[], p_fsm_transitions TEXT[], p_redrives UUID[],
     OUT refusal JSONB, OUT state_committed_first BIGINT, OUT reducer_gave_up_first BIGINT,
     OUT intent_first BIGINT
 )
@@ -269,12 +242,14 @@ DECLARE
     actual_owner UUID;
     segment_at   BIGINT;
     actual_next  BIGINT;
+    fsm_first    BIGINT;
     is_moved     BOOLEAN := FALSE;
     stale        JSONB;
     known        JSONB;
 BEGIN
-    SELECT owner, state_committed_head, reducer_gave_up_head, intent_head, intent_end
-    INTO STRICT actual_owner, state_committed_first, reducer_gave_up_first, intent_first, segment_at
+    SELECT owner, state_committed_head, reducer_gave_up_head, intent_head, intent_end, fsm_head
+    INTO STRICT actual_owner, state_committed_first, reducer_gave_up_first, intent_first, segment_at,
+                fsm_first
     FROM event_log_partitions WHERE partition = p_partition FOR UPDATE;
 
     IF p_owner IS NOT NULL AND p_owner IS DISTINCT FROM actual_owner THEN
@@ -299,12 +274,21 @@ BEGIN
     FROM (SELECT * FROM unnest(p_entry_keys, p_entry_ids)
           UNION ALL
           SELECT * FROM unnest(p_gave_up_keys, p_gave_up_ids)) AS a(key, id)
-    JOIN action_dedup_log d ON d.workflow_key = a.key AND d.action_id = a.id;
+    JOIN action_dedup_log d ON d.workflow_key = a.key AND d.action_id = a.id
+    WHERE NOT (d.action_id = ANY (p_redrives) AND d.outcome ->> 'event' = 'ReducerGaveUp');
 
     IF is_moved OR stale IS NOT NULL OR known IS NOT NULL THEN
         refusal := jsonb_build_object('moved', is_moved, 'stale', coalesce(stale, '{}'),
                                       'known', coalesce(known, '[]'));
         RETURN;
+    END IF;
+
+    IF cardinality(p_redrives) > 0 THEN
+        DELETE FROM action_dedup_log d
+        USING (SELECT * FROM unnest(p_entry_keys, p_entry_ids)
+               UNION ALL
+               SELECT * FROM unnest(p_gave_up_keys, p_gave_up_ids)) AS a(key, id)
+        WHERE d.workflow_key = a.key AND d.action_id = a.id AND d.action_id = ANY (p_redrives);
     END IF;
 
     INSERT INTO workflow_state AS w
@@ -364,6 +348,14 @@ BEGIN
             AS i(id, type, target, key, action, body, n);
     END IF;
 
+    IF cardinality(p_fsm_keys) > 0 THEN
+        INSERT INTO event_log_fsm_state_transitioned
+            (partition, "offset", workflow_key, action_id, committed_at, body)
+        SELECT p_partition, fsm_first + t.n - 1, t.key, t.action, p_committed_at, t.body::JSON
+        FROM unnest(p_fsm_keys, p_fsm_actions, p_fsm_transitions) WITH ORDINALITY
+            AS t(key, action, body, n);
+    END IF;
+
     IF p_position IS NOT NULL THEN
         UPDATE event_log_positions SET next = p_next, updated_at = now()
         WHERE topic = 'action' AND partition = p_partition
@@ -375,6 +367,7 @@ BEGIN
         reducer_gave_up_head = reducer_gave_up_first + cardinality(p_gave_up_keys),
         intent_head = intent_first + cardinality(p_intent_ids),
         intent_end = segment_at,
+        fsm_head = fsm_first + cardinality(p_fsm_keys),
         lease_until = CASE WHEN p_owner IS NULL THEN lease_until
                            ELSE clock_timestamp() + p_lease END
     WHERE partition = p_partition;
@@ -472,10 +465,6 @@ END $$;
 -- positions are read again: who registers a consumer locks that row too, so a new consumer either
 -- is seen here, or begins at the low that we leave. Positions and heads only ever grow: a segment
 -- that is behind them all stays behind them.
--- The dispatcher takes over SubmitAction and moves past intents of other types, for which no consumer
--- is registered yet: the first segment that holds one stays, and so do those behind it, or low would
--- not be where the log begins. What is behind the head does not change any more, so the first segment
--- is looked through before anything is locked.
 -- Dropping needs ACCESS EXCLUSIVE on the parent: the caller sets lock_timeout, and tries again
 -- another time rather than making commits wait.
 CREATE FUNCTION event_log_drop_segments(p_topic TEXT, p_partition INT) RETURNS INT
@@ -486,7 +475,6 @@ DECLARE
     new_low BIGINT;
     dropped INT := 0;
     segment RECORD;
-    is_kept BOOLEAN;
 BEGIN
     IF p_topic NOT IN ('action', 'intent') THEN
         RAISE EXCEPTION 'topic % is history: it is not cut off', p_topic USING ERRCODE = 'OB001';
@@ -500,11 +488,6 @@ BEGIN
         ORDER BY segment_end
     LOOP
         EXIT WHEN segment.segment_end > behind;
-        IF p_topic = 'intent' THEN
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE intent_type <> ''SubmitAction'')',
-                           segment.name) INTO is_kept;
-            EXIT WHEN is_kept;
-        END IF;
         IF dropped = 0 THEN
             PERFORM event_log_lock_low(p_topic, p_partition);
             behind := event_log_behind_consumers(p_topic, p_partition);

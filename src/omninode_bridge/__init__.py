@@ -34,6 +34,7 @@ from omninode_bridge.core.observation import (
     OwnershipChanged,
     ProjectionApplied,
     SegmentsDropped,
+    TimersFired,
     WatermarkRegressed,
 )
 from omninode_bridge.core.projection import Projection
@@ -73,6 +74,7 @@ __all__ = [
     "SegmentsDropped",
     "StateCommitted",
     "StateConflict",
+    "TimersFired",
     "Transition",
     "TransitionTable",
     "ValueRefused",

@@ -30,7 +30,7 @@ from omninode_bridge.core.message import (
     Action,
     Outcome,
     SealedAction,
-    check_name,
+    check_reply_to,
     check_workflow_key,
     key_type_of,
 )
@@ -50,6 +50,7 @@ from omninode_bridge.services.event_log import (
     ActionLogService,
     EventLogService,
     IntentLogService,
+    TimerService,
 )
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.projection_log import ProjectionLogService
@@ -271,6 +272,7 @@ class Bridge:
             codec=self._codec,
             store=CanonicalStoreService(loops, self._codec, partitions=self.partitions),
             actions=ActionLogService(loops, self._codec),
+            timers=TimerService(loops),
             intents=IntentLogService(loops, self._codec),
             projections=ProjectionLogService(loops, self._codec),
             leases=leases,
@@ -312,12 +314,15 @@ class Bridge:
         lease_id: UUID | None = None,
         correlation_id: UUID | None = None,
         reply_to: str | None = None,
+        due_at: datetime | None = None,
     ) -> Outcome:
         """Submit one action and return its outcome; wait at most `timeout` seconds.
 
         `action_id` makes a retry safe: the same id on the same key gets the first outcome, for
         `remember_for` (None: for ever). `expected_version` demands the key's version (0: never
-        seen); if it is past, the action is given up with the reason `conflict`.
+        seen); if it is past, the action is given up with the reason `conflict`. `reply_to` is a
+        workflow key that is told the outcome by a follow-up action. With `due_at` the action is
+        durable at once and applied then, by the database's clock; `timeout` begins then, too.
 
         Raises:
             InvalidAction: it can never be stored; `field` says what is wrong.
@@ -336,10 +341,13 @@ class Bridge:
             lease_id=lease_id,
             correlation_id=correlation_id,
             reply_to=reply_to,
+            due_at=due_at,
         )
         host = self._writing()
         future = host.submit_now(action)
         if future is None:
+            if action.due_at is not None:
+                timeout += max(0.0, (action.due_at - _now()).total_seconds())
             try:
                 async with asyncio.timeout(timeout):
                     return await (await host.submit(action))
@@ -416,8 +424,11 @@ class Bridge:
         occurred_at: datetime | None = None,
         correlation_id: UUID | None = None,
         reply_to: str | None = None,
+        due_at: datetime | None = None,
     ) -> UUID:
         """Return the action's id as soon as it is durable in the log, before it is reduced.
+
+        With `due_at` it is reduced then, by the database's clock, and not before.
 
         Raises:
             InvalidAction: it can never be stored.
@@ -433,6 +444,7 @@ class Bridge:
             occurred_at=occurred_at,
             correlation_id=correlation_id,
             reply_to=reply_to,
+            due_at=due_at,
         )
         await self._writing().enqueue(action)
         return action.action_id
@@ -598,6 +610,7 @@ class Bridge:
         correlation_id: UUID | None = None,
         causation_id: UUID | None = None,
         reply_to: str | None = None,
+        due_at: datetime | None = None,
     ) -> SealedAction:
         """Check everything about an action that can be checked before it is stored."""
         check_workflow_key(key)
@@ -616,7 +629,7 @@ class Bridge:
             detail = f"has {len(sealed)} bytes; {PAYLOAD_BYTES_MAX} are allowed"
             raise InvalidAction("payload", detail)
         if reply_to is not None:
-            check_name("reply_to", reply_to)
+            check_reply_to(reply_to)
         return SealedAction(
             uuid4() if action_id is None else check_id("action_id", action_id),
             key,
@@ -631,6 +644,8 @@ class Bridge:
             reply_to,
             None if expected_version is None else check_count("expected_version", expected_version),
             None if remember_for is None else check_remember_for(remember_for),
+            "apply",
+            None if due_at is None else check_time("due_at", due_at),
         )
 
 

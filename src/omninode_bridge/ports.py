@@ -114,7 +114,10 @@ class ActionLog(Protocol):
     async def append(
         self, partition: int, actions: Sequence[SealedAction], source: Source | None = None
     ) -> int:
-        """Append in order, durably; return how many were new (all, when there is no source)."""
+        """Append in order, durably; return how many were new (all, when there is no source).
+
+        An action with a `due_at` to come, by the store's clock, is kept until then (`Timers`).
+        """
         ...
 
     async def read(
@@ -125,6 +128,18 @@ class ActionLog(Protocol):
 
     async def position(self, partition: int) -> int:
         """Return the partition worker's position."""
+        ...
+
+
+class Timers(Protocol):
+    """Actions that are not due yet: `ActionLog.append` keeps those with a `due_at` to come."""
+
+    async def fire(self, partition: int, limit: int) -> tuple[int, float | None]:
+        """Move up to `limit` due actions into the action log; return how many, and the next wait.
+
+        Those due first come first, each exactly once. The wait is in seconds until the next one is
+        due by the store's clock (0 or less: now), None when there is none.
+        """
         ...
 
 

@@ -125,7 +125,7 @@ async def test_each_follow_up_goes_to_its_partition_in_the_order_of_its_source()
         amounts = [CODEC.decode(one.payload)["amount"] for one in actions]
         assert amounts == sorted(amounts)
     (fact,) = running.dispatched()
-    assert (fact.entries, fact.submitted, fact.unhandled) == (60, 60, 0)
+    assert (fact.entries, fact.submitted, fact.others) == (60, 60, 0)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -179,7 +179,7 @@ async def test_an_intent_that_nobody_handles_yet_is_counted_and_stays() -> None:
     async with dispatching(world) as running:
         await until(lambda: len(running.dispatched()) == 1, "a page")
     (fact,) = running.dispatched()
-    assert (fact.entries, fact.submitted, fact.unhandled) == (2, 1, 1)
+    assert (fact.entries, fact.submitted, fact.others) == (2, 1, 1)
     page = await world.intents.read(0, 1, 10)
     assert not isinstance(page, CutOff)
     assert [entry.intent.intent_type for entry in page] == ["SubmitAction", "ActionAnswered"]

@@ -52,6 +52,7 @@ async def hosting(
         codec=CODEC,
         store=world.store,
         actions=world.actions,
+        timers=world.timers,
         intents=world.intents,
         projections=world.projections,
         leases=world.leases,

@@ -69,6 +69,14 @@ class Remembered:
     outcome: Outcome
 
 
+def settles(remembered: Remembered, action: SealedAction) -> bool:
+    """Return whether a remembered outcome is the answer to `action`.
+
+    It is, but for an action that is redriven: what it was given up for is what it is to replace.
+    """
+    return action.purpose != "redrive" or isinstance(remembered.outcome, StateCommitted)
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Nothing was written, for all of these reasons together.

@@ -31,6 +31,14 @@ REMEMBER_S: Final = 6 * 3600.0
 STATE_REPLACED: Final = "StateReplaced"
 SUBMIT_ACTION: Final = "SubmitAction"
 ACTION_ANSWERED: Final = "ActionAnswered"
+EFFECT_ANSWERED: Final = "EffectAnswered"
+CANCEL_EFFECT: Final = "CancelEffect"
+FSM_STATE_TRANSITIONED: Final = "FsmStateTransitioned"
+OUR_ACTION_TYPES: Final = frozenset({STATE_REPLACED, ACTION_ANSWERED, EFFECT_ANSWERED})
+"""What only the bridge itself submits."""
+
+FOLLOW_UPS: Final = frozenset({SUBMIT_ACTION, ACTION_ANSWERED})
+"""The intents that become an action on the key that is their target."""
 
 GiveUpReason = Literal[
     "rejected",
@@ -42,6 +50,10 @@ GiveUpReason = Literal[
     "cancelled",
     "id_reused",
 ]
+
+Purpose = Literal["apply", "cancel", "redrive"]
+"""Why an action is sent: to be applied; to be given up as `cancelled` if it has no outcome yet; or
+to be applied after all, although it was given up once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,7 @@ class SealedAction:
 
     `payload` is canonical JSON (UTF-8 bytes). `expected_version` demands the version the action is
     applied to. `remember_s` is how long the outcome is remembered, in seconds; None: for ever.
+    `due_at`: not before that moment, by the database's clock.
     """
 
     action_id: UUID
@@ -82,6 +95,8 @@ class SealedAction:
     reply_to: str | None = None
     expected_version: int | None = None
     remember_s: float | None = REMEMBER_S
+    purpose: Purpose = "apply"
+    due_at: datetime | None = None
 
     def open(self, decode: Callable[[bytes], Any]) -> Action:
         """Return the action with a payload decoded for this one use."""
@@ -114,18 +129,67 @@ class Intent:
     """Something to be done because of a commit.
 
     `payload` is a JSON object. An intent of type `SubmitAction` asks for a follow-up action: make
-    it with `Intent.submit`. Others wait in the log for the effect that handles their type.
+    it with `Intent.submit`. Others wait in the log for the effect that handles their type: not
+    before `due_at`, and when it is over, a follow-up action `EffectAnswered` tells the workflow key
+    `reply_to` how it ended.
     """
 
     intent_type: str
     target: str = ""
     payload: Mapping[str, Any] = field(default_factory=dict)
+    reply_to: str | None = None
+    due_at: datetime | None = None
 
     @classmethod
-    def submit(cls, workflow_key: str, action_type: str, payload: Mapping[str, Any]) -> Intent:
-        """Ask for a follow-up action on `workflow_key`, applied exactly once (R10)."""
-        body = {"key": workflow_key, "type": action_type, "payload": payload}
-        return cls(SUBMIT_ACTION, workflow_key, body)
+    def submit(
+        cls,
+        workflow_key: str,
+        action_type: str,
+        payload: Mapping[str, Any],
+        *,
+        reply_to: str | None = None,
+        due_at: datetime | None = None,
+        expected_version: int | None = None,
+    ) -> Intent:
+        """Ask for a follow-up action on `workflow_key`, applied exactly once (R10).
+
+        Its id is the intent's (`intent_id`). `reply_to` is the workflow key that is told the
+        outcome, by a follow-up action `ActionAnswered`; `due_at` and `expected_version` are as with
+        any action.
+        """
+        body: dict[str, Any] = {"key": workflow_key, "type": action_type, "payload": payload}
+        if expected_version is not None:
+            body["expected_version"] = expected_version
+        return cls(SUBMIT_ACTION, workflow_key, body, reply_to, due_at)
+
+    @classmethod
+    def cancel(
+        cls,
+        workflow_key: str,
+        action_type: str,
+        payload: Mapping[str, Any],
+        *,
+        action_id: UUID,
+        reply_to: str | None = None,
+    ) -> Intent:
+        """Ask that action `action_id` be given up as `cancelled` if it has no outcome yet.
+
+        The cancellation is the outcome under that id: should the action still arrive, it is a
+        duplicate. `action_type` and `payload` are the action's own, or it would be another action
+        under the same id.
+        """
+        body = {
+            "key": workflow_key,
+            "type": action_type,
+            "payload": payload,
+            "cancels": str(action_id),
+        }
+        return cls(SUBMIT_ACTION, workflow_key, body, reply_to)
+
+    @classmethod
+    def cancel_effect(cls, effect_id: UUID) -> Intent:
+        """Ask that the effect of intent `effect_id`, of this same key, be tried no more."""
+        return cls(CANCEL_EFFECT, str(effect_id))
 
 
 def intent_id(action_id: UUID, ordinal: int) -> UUID:
@@ -249,6 +313,18 @@ def check_name(what: str, name: object) -> str:
     if "\0" in name:
         raise InvalidAction(what, "holds a NUL character")
     return name
+
+
+def check_reply_to(reply_to: str) -> str:
+    """Return `reply_to` when it is a workflow key, which is what can be told an outcome.
+
+    Raises:
+        InvalidAction: saying what is wrong with it.
+    """
+    try:
+        return check_workflow_key(reply_to)
+    except InvalidAction as error:
+        raise InvalidAction("reply_to", error.detail) from error
 
 
 def key_type_of(workflow_key: str) -> str:

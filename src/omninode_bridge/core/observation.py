@@ -69,12 +69,20 @@ class WatermarkRegressed:
 
 @dataclass(frozen=True, slots=True)
 class IntentsDispatched:
-    """The dispatcher carried follow-up actions over; `unhandled` intents stay in the log."""
+    """The dispatcher carried follow-up actions over; the `others` are for effects."""
 
     partition: int
     entries: int
     submitted: int
-    unhandled: int
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimersFired:
+    """Actions of a partition that have become due went into its action log."""
+
+    partition: int
+    actions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,7 @@ Observation = (
     | ProjectionApplied
     | WatermarkRegressed
     | IntentsDispatched
+    | TimersFired
     | OutcomesForgotten
     | SegmentsDropped
     | LoopStumbled

@@ -12,11 +12,14 @@ import hashlib
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from uuid import UUID
 
 from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.message import (
     ACTION_ANSWERED,
+    CANCEL_EFFECT,
     DEPTH_MAX,
+    OUR_ACTION_TYPES,
     PAYLOAD_BYTES_MAX,
     STATE_REPLACED,
     SUBMIT_ACTION,
@@ -25,16 +28,17 @@ from omninode_bridge.core.message import (
     Intent,
     SealedAction,
     check_name,
+    check_reply_to,
     check_workflow_key,
     intent_id,
     reply_id,
 )
 from omninode_bridge.core.projection import Projection, project_plainly
+from omninode_bridge.core.terms import check_count, check_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
-    from uuid import UUID
 
     from omninode_bridge.core.projection import Project
 
@@ -53,6 +57,7 @@ PROJECTION_BYTES_MAX: Final = 1_048_576
 
 TARGET_BYTES_MAX: Final = 2_048
 STATE_BYTES_MAX: Final = 16 * 1_048_576
+_FOLLOW_UP_FIELDS: Final = frozenset({"key", "type", "payload", "cancels", "expected_version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,8 @@ class SealedIntent:
     intent_type: str
     target: str
     payload: bytes
+    reply_to: str | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +259,8 @@ def _checked_state(transition: Transition) -> Mapping[str, Any]:
 def _admit(snapshot: Snapshot, action: SealedAction) -> Refused | None:
     """Say no to what no reducer need be asked about."""
     version, expected = snapshot.version, action.expected_version
+    if action.purpose == "cancel":
+        return Refused(action, "cancelled", "it was cancelled before it was applied", version)
     if not action.payload.startswith(b"{"):
         return Refused(action, "invalid", "the payload is not a JSON object", version)
     if expected is not None and expected != version:
@@ -300,7 +309,12 @@ def seal_intents(
             raise ValueError(message)
         sealed.append(
             SealedIntent(
-                intent_id(action.action_id, ordinal), intent.intent_type, intent.target, payload
+                intent_id(action.action_id, ordinal),
+                intent.intent_type,
+                intent.target,
+                payload,
+                intent.reply_to,
+                None if intent.due_at is None else check_time("due_at", intent.due_at),
             )
         )
     return tuple(sealed)
@@ -317,12 +331,21 @@ def _check_intent(intent: object) -> None:
     size = len(target.encode())  # a lone surrogate is no text
     if size > TARGET_BYTES_MAX:
         raise InvalidAction("target", f"has {size} bytes; {TARGET_BYTES_MAX} are allowed")
+    if intent.reply_to is not None:
+        check_reply_to(intent.reply_to)
+    if intent.intent_type == CANCEL_EFFECT:
+        UUID(target)  # raises ValueError: it names an effect by its intent's id
 
 
 def _check_follow_up(action: SealedAction, intent: Intent) -> None:
     payload = intent.payload
-    if set(payload) != {"key", "type", "payload"} or not isinstance(payload["payload"], dict):
+    needed = payload.keys() >= {"key", "type", "payload"} and isinstance(payload["payload"], dict)
+    if not needed or payload.keys() - _FOLLOW_UP_FIELDS:
         raise InvalidAction("intent", "SubmitAction needs key, type and payload (an object)")
+    if "cancels" in payload:
+        UUID(payload["cancels"])
+    if "expected_version" in payload:
+        check_count("expected_version", payload["expected_version"])
     check_workflow_key(payload["key"])
     check_action_type(payload["type"])
     if intent.target != payload["key"]:
@@ -339,8 +362,8 @@ def check_action_type(name: object) -> str:
         InvalidAction: malformed, or a type that only the bridge itself submits.
     """
     checked = check_name("type", name)
-    if checked == STATE_REPLACED:
-        raise InvalidAction("type", f"{STATE_REPLACED} is the bridge's own")
+    if checked in OUR_ACTION_TYPES:
+        raise InvalidAction("type", f"{checked} is the bridge's own")
     return checked
 
 

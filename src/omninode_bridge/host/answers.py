@@ -11,6 +11,7 @@ from omninode_bridge.core.message import ReducerGaveUp, content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from omninode_bridge.core.commit import ActionName, Remembered
     from omninode_bridge.core.message import Outcome, SealedAction
@@ -39,9 +40,11 @@ class Answers:
         self._waiting.setdefault(name, []).append(entry)
         future.add_done_callback(lambda _: self._forget(name, entry))
 
-    def names(self) -> list[ActionName]:
-        """Return what is waited for."""
-        return list(self._waiting)
+    def names(self, now: datetime | None = None) -> list[ActionName]:
+        """Return what is waited for; with `now`, without what is not due by then."""
+        if now is None:
+            return list(self._waiting)
+        return [name for name, entries in self._waiting.items() if _is_due(entries[0][0], now)]
 
     def answer(self, decided: SealedAction, outcome: Outcome) -> None:
         """Tell everyone who waits for this action; who asked for another content is told that."""
@@ -77,3 +80,7 @@ class Answers:
         entries.remove(entry)
         if not entries:
             del self._waiting[name]
+
+
+def _is_due(action: SealedAction, now: datetime) -> bool:
+    return action.due_at is None or action.due_at <= now

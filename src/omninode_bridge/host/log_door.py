@@ -77,6 +77,21 @@ class LogDoor:
         self._send(partition, action, future)
         return future
 
+    async def submit_due(self, action: SealedAction) -> asyncio.Future[Outcome]:
+        """Take an action that is not due yet; return the future of its outcome once it is durable.
+
+        It promises no order with what is handed over meanwhile: nothing waits for it.
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        await self._answers.register(action, future)
+        try:
+            await self.enqueue(action)
+        except BaseException:
+            future.cancel()
+            raise
+        self._watch_answers()
+        return future
+
     def take_over(
         self, partition: int, left: Iterable[tuple[SealedAction, asyncio.Future[Outcome]]]
     ) -> None:
@@ -124,6 +139,9 @@ class LogDoor:
         if partition not in self._senders:
             task = asyncio.create_task(self._append_sent(partition), name=f"to log {partition}")
             self._senders[partition] = task
+        self._watch_answers()
+
+    def _watch_answers(self) -> None:
         if self._watcher is None or self._watcher.done():
             self._watcher = asyncio.create_task(self._watch(), name="answers by id")
 
@@ -205,7 +223,8 @@ class LogDoor:
 
     async def _watch(self) -> None:
         """Look for the outcomes that somebody waits for: another process may have decided them."""
-        while names := self._answers.names():
+        while self._answers.names():
+            names = self._answers.names(self._world.clock())
             by_partition: dict[int, list[ActionName]] = {}
             for name in names:
                 partition = partition_of(name[0], self._world.partitions)

@@ -20,6 +20,7 @@ from omninode_bridge.host.log_door import LogDoor
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
 from omninode_bridge.services.reducer_service import OwnershipLost, ReducerService
+from omninode_bridge.services.timer_loop import TimerLoop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,6 +44,7 @@ class PartitionHost:
         self._world = world
         self._workers: dict[int, ReducerService] = {}
         self._dispatchers: dict[int, Dispatcher] = {}
+        self._timer_loops: dict[int, TimerLoop] = {}
         self._answers = Answers()
         self._log_door = LogDoor(world, self._answers, self._log_grew)
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,7 +84,7 @@ class PartitionHost:
         """
         partition = partition_of(action.workflow_key, self._world.partitions)
         worker = self._workers.get(partition)
-        if worker is None or self._log_door.is_used(partition):
+        if worker is None or self._log_door.is_used(partition) or action.due_at is not None:
             return None
         try:
             return worker.submit_now(action)
@@ -92,9 +94,14 @@ class PartitionHost:
     async def submit(self, action: SealedAction) -> asyncio.Future[Outcome]:
         """Hand an action to the worker of its partition, or, if it is not here, to the log.
 
+        One with a `due_at` always goes there: the log keeps it until then.
+
         Raises:
             BridgeClosed: this host is closing.
         """
+        if action.due_at is not None:
+            self._require_open()
+            return await self._log_door.submit_due(action)
         partition = partition_of(action.workflow_key, self._world.partitions)
         while (worker := self._workers.get(partition)) is not None:
             # What went through the log meanwhile comes first; it is on its way to this worker.
@@ -179,6 +186,14 @@ class PartitionHost:
             observe=world.observe,
         )
 
+        timer_loop = TimerLoop(
+            partition,
+            timers=world.timers,
+            uniform=world.uniform,
+            fired=self._fired,
+            observe=world.observe,
+        )
+
         def committed(commit: Commit, accepted: Accepted) -> None:
             materializer.on_state_committed(commit, accepted)
             if any(isinstance(step, Absorbed) and step.intents for step in commit.steps):
@@ -201,9 +216,11 @@ class PartitionHost:
         others = [
             asyncio.create_task(self._keep("materializer", partition, materializer.run)),
             asyncio.create_task(self._keep("dispatcher", partition, dispatcher.run)),
+            asyncio.create_task(self._keep("timers", partition, timer_loop.run)),
         ]
         self._workers[partition] = worker
         self._dispatchers[partition] = dispatcher
+        self._timer_loops[partition] = timer_loop
         started.set()
         try:
             await worker.run()
@@ -212,10 +229,12 @@ class PartitionHost:
         finally:
             # In one turn of the loop, the one in which the worker ended: nothing gets in between.
             del self._workers[partition], self._dispatchers[partition]
+            del self._timer_loops[partition]
             left = [(ask.action, ask.future) for ask in worker.leftovers() if ask.future]
             self._log_door.take_over(partition, left)
             materializer.stop()
             dispatcher.stop()
+            timer_loop.stop()
             await asyncio.gather(*others)
 
     async def _keep(self, loop: str, partition: int, run: Callable[[], Awaitable[None]]) -> None:
@@ -251,6 +270,13 @@ class PartitionHost:
                     world.observe(LoopStumbled("leases", worker.partition, attempt, error))
 
     def _log_grew(self, partition: int) -> None:
+        """What was appended is in the log now, or it is a timer."""
+        self._fired(partition)
+        timer_loop = self._timer_loops.get(partition)
+        if timer_loop is not None:
+            timer_loop.look()
+
+    def _fired(self, partition: int) -> None:
         worker = self._workers.get(partition)
         if worker is not None:
             worker.log_grew()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         IntentLog,
         Leases,
         ProjectionLog,
+        Timers,
     )
 
 
@@ -34,6 +35,7 @@ class World:
     codec: Codec
     store: CanonicalStore
     actions: ActionLog
+    timers: Timers
     intents: IntentLog
     projections: ProjectionLog
     leases: Leases

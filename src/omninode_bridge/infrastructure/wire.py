@@ -21,11 +21,11 @@ from omninode_bridge.core.message import (
     SealedAction,
     StateCommitted,
 )
-from omninode_bridge.core.reducer import SealedProjection
+from omninode_bridge.core.reducer import SealedIntent, SealedProjection
 
 if TYPE_CHECKING:
     from omninode_bridge.core.commit import Commit
-    from omninode_bridge.core.reducer import Absorbed, Codec, Refused, SealedIntent
+    from omninode_bridge.core.reducer import Absorbed, Codec, Refused
 
 _Fragment = orjson.Fragment
 
@@ -51,6 +51,10 @@ def action_fields(action: SealedAction) -> dict[str, Any]:
         fields["depth"] = action.depth
     if action.reply_to is not None:
         fields["reply_to"] = action.reply_to
+    if action.purpose != "apply":
+        fields["purpose"] = action.purpose
+    if action.due_at is not None:
+        fields["due_at"] = action.due_at
     return fields
 
 
@@ -80,6 +84,8 @@ def read_action(fields: dict[str, Any], codec: Codec) -> SealedAction:
         fields.get("reply_to"),
         fields.get("expected_version"),
         fields.get("remember_s", REMEMBER_S),
+        fields.get("purpose", "apply"),
+        _moment(fields.get("due_at")),
     )
 
 
@@ -184,7 +190,33 @@ def intent_text(intent: SealedIntent, step: Absorbed | Refused) -> str:
     fields: dict[str, Any] = {"payload": _Fragment(intent.payload), "depth": action.depth}
     if action.correlation_id is not None:
         fields["correlation_id"] = action.correlation_id
+    if intent.reply_to is not None:
+        fields["reply_to"] = intent.reply_to
+    if intent.due_at is not None:
+        fields["due_at"] = intent.due_at
     return orjson.dumps(fields).decode()
+
+
+def transition_text(intent: SealedIntent, step: Absorbed) -> str:
+    """Return the body of an `fsm-state-transitioned` entry: the transition, and its version."""
+    fields: dict[str, Any] = {
+        "workflow_key": step.action.workflow_key,
+        "version": step.snapshot.version,
+        "action_id": step.action.action_id,
+        "transition": _Fragment(intent.payload),
+    }
+    if step.action.correlation_id is not None:
+        fields["correlation_id"] = step.action.correlation_id
+    return orjson.dumps(fields).decode()
+
+
+def read_intent(
+    intent_id: UUID, intent_type: str, target: str, fields: dict[str, Any], codec: Codec
+) -> SealedIntent:
+    """Return the intent that the body of an entry tells of."""
+    payload = codec.encode(fields["payload"])
+    reply_to, due_at = fields.get("reply_to"), _moment(fields.get("due_at"))
+    return SealedIntent(intent_id, intent_type, target, payload, reply_to, due_at)
 
 
 def read_remembered(
@@ -217,6 +249,10 @@ def read_remembered(
             workflow_key, action_id, 0, "cancelled", detail, version or 0, True
         )
     return Remembered(request_hash, remembered)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _uuid(text: str | None) -> UUID | None:

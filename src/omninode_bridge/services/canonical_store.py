@@ -20,6 +20,7 @@ import orjson
 from omninode_bridge.core.commit import Accepted, Commit, Refusal, outcomes_of
 from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.message import (
+    FSM_STATE_TRANSITIONED,
     STATE_REPLACED,
     ReducerGaveUp,
     SealedAction,
@@ -182,6 +183,7 @@ class CanonicalStoreService:
         entries: list[tuple[object, ...]] = []
         gave_ups: list[tuple[object, ...]] = []
         intents: list[tuple[object, ...]] = []
+        transitions: list[tuple[object, ...]] = []
         for step in commit.steps:
             action = step.action
             key, action_id = action.workflow_key, action.action_id
@@ -199,7 +201,11 @@ class CanonicalStoreService:
                         wire.committed_text(step, commit),
                     )
                 )
-                intents += (_intent_row(intent, step) for intent in step.intents)
+                for intent in step.intents:
+                    if intent.intent_type == FSM_STATE_TRANSITIONED:
+                        transitions.append((key, action_id, wire.transition_text(intent, step)))
+                    else:
+                        intents.append(_intent_row(intent, step))
                 if action.reply_to is not None:
                     outcome = {"event": "StateCommitted", "version": step.snapshot.version}
                     intents.append(self._reply_row(step, outcome))
@@ -239,6 +245,8 @@ class CanonicalStoreService:
             *_columns(entries, 7),
             *_columns(gave_ups, 8),
             *_columns(intents, 6),
+            *_columns(transitions, 3),
+            [step.action.action_id for step in commit.steps if step.action.purpose == "redrive"],
         )
 
     def _reply_row(self, step: Any, outcome: dict[str, Any]) -> tuple[object, ...]:  # noqa: ANN401

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
-from omninode_bridge.core.message import SUBMIT_ACTION, SealedAction
+from omninode_bridge.core.message import ACTION_ANSWERED, FOLLOW_UPS, SealedAction
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled, ignore
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -142,14 +143,14 @@ class Dispatcher:
         self._next = following
         if following - min(self._stored.values()) > LAG_MAX:
             await self._catch_up()
-        unhandled = sum(entry.intent.intent_type != SUBMIT_ACTION for entry in page)
-        self._observe(IntentsDispatched(self.partition, len(page), submitted, unhandled))
+        others = sum(entry.intent.intent_type not in FOLLOW_UPS for entry in page)
+        self._observe(IntentsDispatched(self.partition, len(page), submitted, others))
         return True
 
     async def _take_over(self, page: Sequence[LoggedIntent], following: int) -> int:
         follow_ups: dict[int, list[tuple[int, SealedAction]]] = {}
         for entry in page:
-            if entry.intent.intent_type == SUBMIT_ACTION:
+            if entry.intent.intent_type in FOLLOW_UPS:
                 target = partition_of(entry.intent.target, self._partitions)
                 follow_ups.setdefault(target, []).append((entry.offset, self._action(entry)))
         submitted = 0
@@ -169,9 +170,23 @@ class Dispatcher:
                 self._stored[target] = self._next
 
     def _action(self, entry: LoggedIntent) -> SealedAction:
-        body = self._codec.decode(entry.intent.payload)
+        intent = entry.intent
+        if intent.intent_type == ACTION_ANSWERED:
+            # An answer is as deep as who asked: it brings a chain no further than it was (R10).
+            return SealedAction(
+                action_id=intent.intent_id,
+                workflow_key=intent.target,
+                type=ACTION_ANSWERED,
+                payload=intent.payload,
+                occurred_at=entry.committed_at,
+                correlation_id=entry.correlation_id or entry.action_id,
+                causation_id=entry.action_id,
+                depth=max(0, entry.depth - 1),
+            )
+        body = self._codec.decode(intent.payload)
+        cancels = body.get("cancels")
         return SealedAction(
-            action_id=entry.intent.intent_id,
+            action_id=intent.intent_id if cancels is None else UUID(cancels),
             workflow_key=body["key"],
             type=body["type"],
             payload=self._codec.encode(body["payload"]),
@@ -179,4 +194,8 @@ class Dispatcher:
             correlation_id=entry.correlation_id or entry.action_id,
             causation_id=entry.action_id,
             depth=entry.depth + 1,
+            reply_to=intent.reply_to,
+            expected_version=body.get("expected_version"),
+            purpose="apply" if cancels is None else "cancel",
+            due_at=intent.due_at,
         )

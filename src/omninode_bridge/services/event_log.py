@@ -13,7 +13,6 @@ from uuid import UUID
 
 import orjson
 
-from omninode_bridge.core.reducer import SealedIntent
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.statements import Statements
@@ -48,12 +47,14 @@ class ActionLogService:
         self, partition: int, actions: Sequence[SealedAction], source: Source | None = None
     ) -> int:
         """Append in order, durably; return how many were new (all, when there is no source)."""
+        due_at = [action.due_at for action in actions]
         added: int = await self._database.fetchval(
             SQL["append_actions"],
             partition,
             [action.workflow_key for action in actions],
             [action.action_id for action in actions],
             [wire.action_text(action) for action in actions],
+            due_at if any(due_at) else None,
             self._segment_entries,
             source and source.partition,
             source and source.next,
@@ -80,6 +81,26 @@ class ActionLogService:
         return position
 
 
+class TimerService:
+    """Actions that are not due yet. Implements the port `Timers`."""
+
+    def __init__(self, database: Database, *, segment_entries: int = SEGMENT_ENTRIES) -> None:
+        """`segment_entries` is how many entries a segment of the action log holds."""
+        self._database = database
+        self._segment_entries = segment_entries
+
+    async def fire(self, partition: int, limit: int) -> tuple[int, float | None]:
+        """Move up to `limit` due actions into the action log; return how many, and the next wait.
+
+        The wait is in seconds until the next one is due, None when there is none.
+        """
+        row = await self._database.fetchrow(
+            SQL["fire_timers"], partition, limit, self._segment_entries
+        )
+        assert row is not None
+        return row["fired"], row["next_s"]
+
+
 class IntentLogService:
     """The `intent` topic. Implements the port `IntentLog`."""
 
@@ -104,11 +125,11 @@ class IntentLogService:
 
     def _entry(self, row: Any) -> LoggedIntent:  # noqa: ANN401 - asyncpg ships no types
         body = orjson.loads(row["body"])
-        payload = self._codec.encode(body["payload"])
+        names = (plain_uuid(row["intent_id"]), row["intent_type"], row["target"])
         correlation_id = body.get("correlation_id")
         return LoggedIntent(
             row["offset"],
-            SealedIntent(plain_uuid(row["intent_id"]), row["intent_type"], row["target"], payload),
+            wire.read_intent(*names, body, self._codec),
             plain_uuid(row["action_id"]),
             None if correlation_id is None else UUID(correlation_id),
             body["depth"],

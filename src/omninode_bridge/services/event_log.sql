@@ -1,8 +1,12 @@
 -- name: append_actions
--- $1 partition, $2 keys TEXT[], $3 ids UUID[], $4 bodies TEXT[], $5 entries a segment,
--- $6 source partition or NULL, $7 next position of the source, $8 source offsets BIGINT[].
--- How many were new; the argument is with the function (migration 009).
-SELECT event_log_append_actions($1, $2, $3, $4, $5, $6, $7, $8);
+-- $1 partition, $2 keys TEXT[], $3 ids UUID[], $4 bodies TEXT[], $5 due at TIMESTAMPTZ[] or NULL,
+-- $6 entries a segment, $7 source partition or NULL, $8 next position of the source,
+-- $9 source offsets BIGINT[]. How many were new; the argument is with the function (migration 010).
+SELECT event_log_append_actions($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: fire_timers
+-- $1 partition, $2 limit, $3 entries a segment. One row: how many, and the seconds to the next.
+SELECT fired, next_s FROM timers_fire($1, $2, $3);
 
 -- name: read_actions
 -- $1 partition, $2 position, $3 limit. One row for the bounds of the log, then its entries: read in
@@ -72,7 +76,8 @@ SELECT EXISTS (
     SELECT FROM unnest($3::BIGINT[], $4::BIGINT[]) WITH ORDINALITY AS h(low, high, place)
     JOIN event_log_intent i
       ON i.partition = h.place - 1 AND i."offset" >= h.low AND i."offset" < h.high
-    WHERE i.intent_type = 'SubmitAction' AND coalesce((i.body->>'depth')::INT, 0) >= $6
+    WHERE i.intent_type IN ('SubmitAction', 'ActionAnswered')
+      AND coalesce((i.body->>'depth')::INT, 0) >= $6
 ) OR EXISTS (
     SELECT FROM unnest($1::BIGINT[], $3::BIGINT[]) WITH ORDINALITY AS h(action, intent, place)
     JOIN event_log_action_heads a ON a.partition = h.place - 1

@@ -40,6 +40,7 @@ from omninode_bridge.core.commit import (
     Refusal,
     id_reused,
     outcomes_of,
+    settles,
 )
 from omninode_bridge.core.errors import BridgeClosed, BridgeError, DatabaseUnavailable, ValueRefused
 from omninode_bridge.core.message import content_hash, key_type_of
@@ -299,8 +300,9 @@ class ReducerService:
         """
         began = monotonic()
         pending: dict[ActionName, list[Ask]] = {}
-        for ask in asks:  # two asks with one id are one action
-            pending.setdefault(ask.name, []).append(ask)
+        for ask in asks:  # two asks with one id are one action, the first, or the one that redrives
+            same = pending.setdefault(ask.name, [])
+            same.insert(0 if ask.action.purpose == "redrive" else len(same), ask)
         move = None if following is None else Move(self._position, following)
         waits_ms = self._backoff.waits_ms(self._uniform)
         outage_waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
@@ -434,7 +436,10 @@ class ReducerService:
     ) -> None:
         """Answer with first outcomes, and take these actions out of `pending`."""
         for name, remembered in known.items():
-            self._tell_again(pending.pop(name, ()), remembered.outcome, remembered.request_hash)
+            asks = pending.get(name)
+            if asks and settles(remembered, asks[0].action):
+                del pending[name]
+                self._tell_again(asks, remembered.outcome, remembered.request_hash)
 
     def _tell_again(self, asks: Iterable[Ask], outcome: Outcome, request_hash: str) -> None:
         """Tell the first outcome to those who ask the same; another content is `id_reused`."""

@@ -14,9 +14,15 @@ from omninode_bridge.core.commit import (
     Refusal,
     Remembered,
     outcomes_of,
+    settles,
 )
 from omninode_bridge.core.errors import DatabaseRefused
-from omninode_bridge.core.message import ReducerGaveUp, StateCommitted, content_hash
+from omninode_bridge.core.message import (
+    FSM_STATE_TRANSITIONED,
+    ReducerGaveUp,
+    StateCommitted,
+    content_hash,
+)
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, seal_reply
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.ports import LoggedIntent, LoggedProjection
@@ -62,6 +68,9 @@ def commit_in(
             assert isinstance(outcome, ReducerGaveUp)
             changes.gave_up.append(outcome)
         for intent in _intents_of(step, commit, codec):
+            if intent.intent_type == FSM_STATE_TRANSITIONED:
+                changes.transitions.append(intent)
+                continue
             offset = partition.intents.head + len(changes.intents)
             action = step.action
             inherited = (action.action_id, action.correlation_id, action.depth)
@@ -85,7 +94,11 @@ def _refusal(tables: Tables, changes: Changes, commit: Commit) -> Refusal | None
     refusal = Refusal(
         moved=commit.position is not None and commit.position.expected != position,
         stale={key: actual[key] for key, read in commit.reads.items() if actual[key] != read},
-        known={name: outcomes[name].remembered for name in names if name in outcomes},
+        known={
+            name: outcomes[name].remembered
+            for name, step in zip(names, commit.steps, strict=True)
+            if name in outcomes and settles(outcomes[name].remembered, step.action)
+        },
     )
     return None if refusal == Refusal() else refusal
 

@@ -21,6 +21,7 @@ Call = Literal[
     "actions.append",
     "actions.read",
     "actions.position",
+    "timers.fire",
     "intents.read",
     "intents.positions",
     "projections.read",

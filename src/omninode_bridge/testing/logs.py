@@ -5,36 +5,37 @@ None of these calls waits, so each is done whole before anybody else's.
 
 from __future__ import annotations
 
+from bisect import insort
 from typing import TYPE_CHECKING
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseRefused, DatabaseUnavailable
-from omninode_bridge.core.message import SUBMIT_ACTION
-from omninode_bridge.ports import CutOff, LoggedAction, LoggedIntent
+from omninode_bridge.ports import CutOff, LoggedAction
 from omninode_bridge.testing.values import check_projections, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omninode_bridge.core.message import SealedAction
-    from omninode_bridge.ports import LoggedProjection, Source
+    from omninode_bridge.ports import Clock, LoggedIntent, LoggedProjection, Source
     from omninode_bridge.testing.interruptions import Interruptions
-    from omninode_bridge.testing.tables import Tables
+    from omninode_bridge.testing.tables import Tables, TransientLog
 
 
 class MemoryActionLog:
-    """Implements the port `ActionLog`."""
+    """Implements the ports `ActionLog` and `Timers`, by the clock of the world."""
 
-    def __init__(self, tables: Tables, interruptions: Interruptions) -> None:
+    def __init__(self, tables: Tables, interruptions: Interruptions, clock: Clock) -> None:
         """Append to `tables`."""
         self._tables = tables
         self._interruptions = interruptions
+        self._clock = clock
 
     async def append(
         self, partition: int, actions: Sequence[SealedAction], source: Source | None = None
     ) -> int:
         """Append in order, durably; return how many were new (all, when there is no source)."""
         with self._interruptions.around("actions.append"):
-            log = self._tables.partition(partition).actions
+            here = self._tables.partition(partition)
             new = list(actions)
             if source is not None:
                 consumer = ("dispatcher", "intent", source.partition, partition)
@@ -49,8 +50,25 @@ class MemoryActionLog:
                 check_text(action.workflow_key)
             if source is not None:
                 self._tables.positions[consumer] = source.next
-            log.extend([LoggedAction(log.head + n, action) for n, action in enumerate(new)])
+            now, at_once = self._clock(), []
+            for action in new:
+                if action.due_at is None or action.due_at <= now:
+                    at_once.append(action)
+                else:
+                    here.timers_set += 1
+                    insort(here.timers, (action.due_at, here.timers_set, action))
+            _write(here.actions, at_once)
             return len(new)
+
+    async def fire(self, partition: int, limit: int) -> tuple[int, float | None]:
+        """Move up to `limit` due actions into the log; return how many, and the next wait in s."""
+        with self._interruptions.around("timers.fire"):
+            here, now = self._tables.partition(partition), self._clock()
+            due = [action for due_at, _, action in here.timers if due_at <= now][:limit]
+            del here.timers[: len(due)]
+            _write(here.actions, due)
+            next_s = (here.timers[0][0] - now).total_seconds() if here.timers else None
+            return len(due), next_s
 
     async def read(
         self, partition: int, position: int, limit: int
@@ -147,8 +165,6 @@ class MemorySegments:
     async def drop_segments(self, topic: str, partition: int) -> int:
         """Drop the whole segments that lie behind all registered consumers; return how many.
 
-        The first with an intent that nobody handles yet stays, and so do those behind it.
-
         Raises:
             BrokenPromise: the topic is history.
             DatabaseUnavailable: a commit has the lock; try another time.
@@ -163,13 +179,12 @@ class MemorySegments:
                 for (_, of, number, _), following in self._tables.positions.items()
                 if (of, number) == (topic, partition)
             )
-            kept = here.intents.first(_is_unhandled) if topic == "intent" else log.head
-            segments = log.segments_behind(min((log.head, kept, *positions)))
+            segments = log.segments_behind(min((log.head, *positions)))
             if segments and topic == "intent" and here.lock.locked():
                 raise DatabaseUnavailable(f"partition {partition} is locked")
             log.drop(segments)
             return segments
 
 
-def _is_unhandled(entry: LoggedIntent) -> bool:
-    return entry.intent.intent_type != SUBMIT_ACTION
+def _write(log: TransientLog[LoggedAction], actions: Sequence[SealedAction]) -> None:
+    log.extend([LoggedAction(log.head + n, action) for n, action in enumerate(actions)])

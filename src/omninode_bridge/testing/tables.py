@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from omninode_bridge.core.commit import ActionName, Remembered
-    from omninode_bridge.core.message import ReducerGaveUp
-    from omninode_bridge.core.reducer import Snapshot
+    from omninode_bridge.core.message import ReducerGaveUp, SealedAction
+    from omninode_bridge.core.reducer import SealedIntent, Snapshot
     from omninode_bridge.ports import LoggedAction, LoggedIntent, LoggedProjection
 
 FOR_EVER: Final = float("inf")
@@ -90,6 +90,9 @@ class Partition:
     intents: TransientLog[LoggedIntent]
     committed: list[LoggedProjection] = field(default_factory=list)
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
+    transitions: list[SealedIntent] = field(default_factory=list)
+    timers: list[tuple[datetime, int, SealedAction]] = field(default_factory=list)
+    timers_set: int = 0
     lease: Lease | None = None
     watermark: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -112,6 +115,7 @@ class Changes:
     committed: list[LoggedProjection] = field(default_factory=list)
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
     intents: list[LoggedIntent] = field(default_factory=list)
+    transitions: list[SealedIntent] = field(default_factory=list)
     position: int | None = None
     lease_until: datetime | None = None
 
@@ -134,6 +138,7 @@ class Tables:
             self.positions["reducer", "action", number, number] = 1
             for home in range(partitions):
                 self.positions["dispatcher", "intent", number, home] = 1
+            self.positions["effects", "intent", number, number] = 1
 
     def __iter__(self) -> Iterator[Partition]:
         """Yield the partitions in order."""
@@ -169,6 +174,7 @@ class Tables:
         here.committed.extend(changes.committed)
         here.gave_up.extend(changes.gave_up)
         here.intents.extend(changes.intents)
+        here.transitions.extend(changes.transitions)
         if changes.position is not None:
             self.positions["reducer", "action", partition, partition] = changes.position
         if changes.lease_until is not None and here.lease is not None:

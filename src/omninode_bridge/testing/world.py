@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omninode_bridge.core.message import ReducerGaveUp
+    from omninode_bridge.core.reducer import SealedIntent
     from omninode_bridge.ports import Clock, LoggedProjection
     from omninode_bridge.testing.interruptions import Call, When
 
@@ -33,7 +34,7 @@ SEGMENT_ENTRIES: Final = 200_000
 
 
 class MemoryWorld:
-    """The ports `store`, `actions`, `intents`, `projections`, `leases`, `outcomes`, `segments`.
+    """The ports `store`, `actions`, `timers`, `intents`, `projections`, `leases`, `outcomes`, ...
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -59,7 +60,8 @@ class MemoryWorld:
         self._interruptions = interruptions
         self._tables = tables
         self.store = MemoryCanonicalStore(tables, interruptions, codec, clock, lease)
-        self.actions = MemoryActionLog(tables, interruptions)
+        self.actions = MemoryActionLog(tables, interruptions, clock)
+        self.timers = self.actions
         self.intents = MemoryIntentLog(tables, interruptions)
         self.projections = MemoryProjectionLog(tables, interruptions)
         self.leases = MemoryLeases(tables, interruptions, clock)
@@ -90,6 +92,10 @@ class MemoryWorld:
     def projection(self, workflow_key: str) -> LoggedProjection | None:
         """Return the projected row of `workflow_key`, as the entry it was made from."""
         return self._tables.projections.get(workflow_key)
+
+    def transitions(self, partition: int) -> Sequence[SealedIntent]:
+        """Return the `fsm-state-transitioned` log of `partition`; its first entry has offset 1."""
+        return tuple(self._tables.partition(partition).transitions)
 
     def gave_up(self, partition: int) -> Sequence[ReducerGaveUp]:
         """Return the `reducer-gave-up` log of `partition`; its first entry has offset 1."""

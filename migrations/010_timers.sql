@@ -1,0 +1,148 @@
+-- Actions that are not due yet, and how actions get into a partition's action log, now or later.
+
+CREATE TABLE timers (
+    partition    INT         NOT NULL,
+    due_at       TIMESTAMPTZ NOT NULL,
+    timer_number BIGINT      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    workflow_key TEXT        NOT NULL,
+    action_id    UUID        NOT NULL,
+    body         JSON        NOT NULL,
+    CONSTRAINT timers_pkey PRIMARY KEY (partition, due_at, timer_number)
+);
+
+COMMENT ON COLUMN timers.timer_number IS
+    'Only orders those that are due at one moment; nobody reads it as a log, so gaps do not matter.';
+
+
+-- Put actions into the action log under the lock of its head, which the caller holds: head and
+-- segment_at are what the row says. Returns the end of the last segment.
+CREATE FUNCTION event_log_write_actions(
+    p_partition INT, p_head BIGINT, p_end BIGINT, p_segment BIGINT,
+    p_keys TEXT[], p_ids UUID[], p_bodies TEXT[]
+) RETURNS VOID
+LANGUAGE plpgsql AS $$
+DECLARE
+    segment_at BIGINT := p_end;
+BEGIN
+    WHILE p_head + cardinality(p_keys) > segment_at LOOP
+        segment_at := event_log_add_segment('action', p_partition, segment_at, p_segment);
+    END LOOP;
+    INSERT INTO event_log_action (partition, "offset", workflow_key, action_id, body)
+    SELECT p_partition, p_head + a.n - 1, a.key, a.id, a.body::JSON
+    FROM unnest(p_keys, p_ids, p_bodies) WITH ORDINALITY AS a(key, id, body, n);
+    UPDATE event_log_action_heads
+    SET action_head = p_head + cardinality(p_keys), action_end = segment_at
+    WHERE partition = p_partition;
+END $$;
+
+
+-- Append actions to a partition's action log, in order; return how many were new. Those with a
+-- p_due_at that is still to come, by the clock of this database, become timers instead (p_due_at is
+-- NULL where none has one).
+--
+-- With a source (R10): p_offsets are the entries of the intent log of p_source that the actions come
+-- from, p_next the position behind the last entry looked at. The position is stored in this same
+-- transaction, under the lock of its own row, so of two dispatchers with the same entries the
+-- second finds the position past them and appends nothing: each entry is taken over exactly once.
+CREATE FUNCTION event_log_append_actions(
+    p_partition INT, p_keys TEXT[], p_ids UUID[], p_bodies TEXT[], p_due_at TIMESTAMPTZ[],
+    p_segment BIGINT,
+    p_source INT DEFAULT NULL, p_next BIGINT DEFAULT NULL, p_offsets BIGINT[] DEFAULT NULL
+) RETURNS INT
+LANGUAGE plpgsql AS $$
+DECLARE
+    head       BIGINT;
+    segment_at BIGINT;
+    seen       BIGINT;
+    now_keys   TEXT[];
+    now_ids    UUID[];
+    now_bodies TEXT[];
+    this_time  TIMESTAMPTZ;
+    later      INT := 0;
+BEGIN
+    SELECT action_head, action_end INTO STRICT head, segment_at
+    FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
+    IF p_source IS NOT NULL THEN
+        SELECT next INTO STRICT seen FROM event_log_positions
+        WHERE topic = 'intent' AND partition = p_source
+          AND consumer = 'dispatcher' AND home = p_partition
+        FOR UPDATE;
+        IF seen >= p_next THEN
+            RETURN 0;
+        END IF;
+        UPDATE event_log_positions SET next = p_next, updated_at = now()
+        WHERE topic = 'intent' AND partition = p_source
+          AND consumer = 'dispatcher' AND home = p_partition;
+    END IF;
+    this_time := clock_timestamp();
+    SELECT array_agg(a.key ORDER BY a.n), array_agg(a.id ORDER BY a.n),
+           array_agg(a.body ORDER BY a.n)
+    INTO now_keys, now_ids, now_bodies
+    FROM unnest(p_keys, p_ids, p_bodies, p_due_at) WITH ORDINALITY AS a(key, id, body, due_at, n)
+    WHERE (p_source IS NULL OR p_offsets[a.n] >= seen)
+      AND (a.due_at IS NULL OR a.due_at <= this_time);
+    IF now_keys IS NOT NULL THEN
+        PERFORM event_log_write_actions(p_partition, head, segment_at, p_segment,
+                                        now_keys, now_ids, now_bodies);
+    END IF;
+    IF p_due_at IS NOT NULL THEN
+        INSERT INTO timers (partition, due_at, workflow_key, action_id, body)
+        SELECT p_partition, a.due_at, a.key, a.id, a.body::JSON
+        FROM unnest(p_keys, p_ids, p_bodies, p_due_at) WITH ORDINALITY
+            AS a(key, id, body, due_at, n)
+        WHERE (p_source IS NULL OR p_offsets[a.n] >= seen) AND a.due_at > this_time
+        ORDER BY a.n;
+        GET DIAGNOSTICS later = ROW_COUNT;
+    END IF;
+    RETURN coalesce(cardinality(now_keys), 0) + later;
+END $$;
+
+
+-- Move up to p_limit actions that are due from the timers into the action log, those due first
+-- first; return how many, and how many seconds from now the next one is due (NULL: there is none).
+--
+-- Exactly once: a timer goes in the transaction that appends its action, and whoever fires holds the
+-- lock of the action head. Of two at once the second waits, and then no longer finds what the first
+-- one took (a statement after a lock sees what was committed before it).
+CREATE FUNCTION timers_fire(
+    p_partition INT, p_limit INT, p_segment BIGINT, OUT fired INT, OUT next_s FLOAT8
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+    head       BIGINT;
+    segment_at BIGINT;
+    due_keys   TEXT[];
+    due_ids    UUID[];
+    due_bodies TEXT[];
+BEGIN
+    fired := 0;
+    next_s := extract(EPOCH FROM (SELECT min(due_at) FROM timers WHERE partition = p_partition)
+                                 - clock_timestamp());
+    IF next_s IS NULL OR next_s > 0 THEN
+        RETURN;
+    END IF;
+    SELECT action_head, action_end INTO STRICT head, segment_at
+    FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
+    WITH due AS (
+        SELECT due_at, timer_number FROM timers
+        WHERE partition = p_partition AND due_at <= clock_timestamp()
+        ORDER BY due_at, timer_number LIMIT p_limit
+    ), gone AS (
+        DELETE FROM timers t USING due
+        WHERE t.partition = p_partition
+          AND t.due_at = due.due_at AND t.timer_number = due.timer_number
+        RETURNING t.due_at, t.timer_number, t.workflow_key, t.action_id, t.body::TEXT AS body
+    )
+    SELECT array_agg(g.workflow_key ORDER BY g.due_at, g.timer_number),
+           array_agg(g.action_id ORDER BY g.due_at, g.timer_number),
+           array_agg(g.body ORDER BY g.due_at, g.timer_number)
+    INTO due_keys, due_ids, due_bodies
+    FROM gone g;
+    IF due_keys IS NOT NULL THEN
+        PERFORM event_log_write_actions(p_partition, head, segment_at, p_segment,
+                                        due_keys, due_ids, due_bodies);
+        fired := cardinality(due_keys);
+    END IF;
+    next_s := extract(EPOCH FROM (SELECT min(due_at) FROM timers WHERE partition = p_partition)
+                                 - clock_timestamp());
+END $$;
