@@ -173,16 +173,33 @@ async def test_the_next_dispatcher_goes_on_where_the_last_one_was() -> None:
     assert sorted(keys) == sorted(TARGETS)
 
 
-async def test_an_intent_that_nobody_handles_yet_is_counted_and_stays() -> None:
+async def test_what_is_for_an_effect_is_counted_and_stays() -> None:
     world = new_world()
-    await commit_beside(world, passing_on(TARGETS[0], reply_to="somebody"))
+    await commit_beside(world, passing_on(TARGETS[0], mail="Mail"))
     async with dispatching(world) as running:
         await until(lambda: len(running.dispatched()) == 1, "a page")
     (fact,) = running.dispatched()
     assert (fact.entries, fact.submitted, fact.others) == (2, 1, 1)
     page = await world.intents.read(0, 1, 10)
     assert not isinstance(page, CutOff)
-    assert [entry.intent.intent_type for entry in page] == ["SubmitAction", "ActionAnswered"]
+    assert [entry.intent.intent_type for entry in page] == ["SubmitAction", "Mail"]
+
+
+async def test_an_outcome_becomes_an_action_on_the_key_that_asked_for_it() -> None:  # R9
+    world = new_world()
+    asker = TARGETS[3]
+    asked = passing_on(reply_to=asker)
+    await commit_beside(world, asked)
+    async with dispatching(world) as running:
+        await until(lambda: len(running.dispatched()) == 1, "a page")
+    ((answer,),) = [actions for actions in (await arrived(world)).values() if actions]
+    assert (answer.workflow_key, answer.type) == (asker, "ActionAnswered")
+    assert answer.action_id == reply_id(asked.action_id)
+    assert answer.causation_id == asked.action_id
+    assert answer.depth == asked.depth + 1
+    told = CODEC.decode(answer.payload)
+    assert told["event"] == "StateCommitted"
+    assert (told["action_id"], told["version"]) == (str(asked.action_id), 1)
 
 
 # -- positions -----------------------------------------------------------

