@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omninode_bridge.core.commit import Commit, Move
-from omninode_bridge.core.errors import BridgeClosed, DatabaseRefused
+from omninode_bridge.core.errors import BridgeClosed, DatabaseRefused, OwnershipLost
 from omninode_bridge.core.observation import CommitRefused, OwnershipChanged
-from omninode_bridge.services.reducer_service import OwnershipLost
 from tests.unit.workers import (
     LEASE,
     OWNER,

@@ -10,7 +10,12 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from omninode_bridge.core.errors import BridgeClosed, BrokenPromise, DatabaseUnavailable
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    BrokenPromise,
+    DatabaseUnavailable,
+    OwnershipLost,
+)
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.reducer import Absorbed
@@ -19,7 +24,7 @@ from omninode_bridge.host.answers import Answers
 from omninode_bridge.host.log_door import LogDoor
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
-from omninode_bridge.services.reducer_service import OwnershipLost, ReducerService
+from omninode_bridge.services.reducer_service import ReducerService
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
