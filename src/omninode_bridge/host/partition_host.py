@@ -22,6 +22,7 @@ from omninode_bridge.core.reducer import Absorbed
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.host.answers import Answers
 from omninode_bridge.host.log_door import LogDoor
+from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
 from omninode_bridge.services.reducer_service import ReducerService
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from omninode_bridge.core.commit import Accepted, Commit
     from omninode_bridge.core.message import Outcome, SealedAction
     from omninode_bridge.host.world import World
+
+    Worker = ReducerService | DirectPath
 
 STOP_WAIT_S: Final = 10.0
 
@@ -46,7 +49,7 @@ class PartitionHost:
     def __init__(self, world: World) -> None:
         """Take the world; nothing happens before the context is entered."""
         self._world = world
-        self._workers: dict[int, ReducerService] = {}
+        self._workers: dict[int, Worker] = {}
         self._dispatchers: dict[int, Dispatcher] = {}
         self._answers = Answers()
         self._log_door = LogDoor(world, self._answers, self._log_grew)
@@ -189,7 +192,8 @@ class PartitionHost:
             if any(isinstance(step, Absorbed) and step.intents for step in commit.steps):
                 dispatcher.intents_grew()
 
-        worker = ReducerService(
+        kind = ReducerService if world.pure_reducer else DirectPath
+        worker: Worker = kind(
             partition,
             token,
             store=world.store,
