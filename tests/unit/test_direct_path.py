@@ -253,12 +253,26 @@ async def test_the_loser_decides_nothing_and_keeps_what_it_was_asked(
         running.worker.submit_now(action())
 
 
+async def test_who_waits_for_room_at_the_loser_is_told_to_go_another_way() -> None:
+    world = new_world()
+    running = await direct(world, inbox_max=1)
+    await world.actions.append(0, [action()])
+    await running.submit(action())
+    second = asyncio.create_task(running.worker.submit(action()))
+    await take_away(world)
+    running.start()
+    assert isinstance(await running.ended(), OwnershipLost)
+    async with asyncio.timeout(10):
+        with pytest.raises(BridgeClosed):
+            await second
+
+
 async def test_a_position_that_moved_elsewhere_is_ownership_lost_after_a_lost_reply_too() -> None:
     world = new_world()
-    await world.actions.append(0, [action(), action(), action()])
+    await world.actions.append(0, [action()])
 
     async def somebody_moves_on() -> None:
-        move = Move(await world.actions.position(0), 4)
+        move = Move(await world.actions.position(0), 3)  # further than our own try would have
         await world.store.commit(Commit(0, None, {}, [], world.clock(), OWNER, move))
 
     store = Disturbed(world.store, before_lock=somebody_moves_on)
