@@ -147,6 +147,7 @@ def without_nature(value: object) -> object:
     return {name: each for name, each in fields.items() if name not in BY_NATURE}
 
 
+@pytest.mark.timeout(600)  # needed only when it fails, to find the smallest example
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=calls)
 async def test_both_paths_make_the_same_of_whatever_is_asked(
