@@ -98,7 +98,7 @@ async def ask(bridge: Bridge, example: int, call: Call) -> list[tuple[object, ..
                 expected_version=expected,
                 occurred_at=OCCURRED_AT,
                 correlation_id=asked.lease_id,
-                reply_to="us" if asked.passes_on else None,
+                reply_to=asked.reply_to(example),
             )
             return ()
         outcome = await bridge.submit(
@@ -108,7 +108,7 @@ async def ask(bridge: Bridge, example: int, call: Call) -> list[tuple[object, ..
             occurred_at=OCCURRED_AT,
             epoch=asked.epoch,
             lease_id=asked.lease_id,
-            reply_to="us" if asked.passes_on else None,
+            reply_to=asked.reply_to(example),
             timeout=30,
         )
         return (*plain(outcome), outcome.duplicate)
