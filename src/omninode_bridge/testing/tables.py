@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from omninode_bridge.core.commit import ActionName, Remembered
     from omninode_bridge.core.message import ReducerGaveUp, SealedAction
-    from omninode_bridge.core.reducer import SealedIntent, Snapshot
-    from omninode_bridge.ports import LoggedAction, LoggedIntent, LoggedProjection
+    from omninode_bridge.core.reducer import Snapshot
+    from omninode_bridge.ports import LoggedAction, LoggedIntent, LoggedProjection, LoggedTransition
 
 FOR_EVER: Final = float("inf")
 
@@ -90,7 +90,7 @@ class Partition:
     intents: TransientLog[LoggedIntent]
     committed: list[LoggedProjection] = field(default_factory=list)
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
-    transitions: list[SealedIntent] = field(default_factory=list)
+    transitions: list[LoggedTransition] = field(default_factory=list)
     timers: list[tuple[datetime, int, SealedAction]] = field(default_factory=list)
     timers_set: int = 0
     lease: Lease | None = None
@@ -115,7 +115,7 @@ class Changes:
     committed: list[LoggedProjection] = field(default_factory=list)
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
     intents: list[LoggedIntent] = field(default_factory=list)
-    transitions: list[SealedIntent] = field(default_factory=list)
+    transitions: list[LoggedTransition] = field(default_factory=list)
     position: int | None = None
     lease_until: datetime | None = None
 
