@@ -27,6 +27,7 @@ from omninode_bridge.core.message import (
 from omninode_bridge.core.observation import (
     BatchCommitted,
     CommitRefused,
+    EventPublished,
     IntentsDispatched,
     LoopStumbled,
     Observation,
@@ -52,6 +53,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseRefused",
     "DatabaseUnavailable",
+    "EventPublished",
     "GaveUp",
     "Illegal",
     "Intent",
