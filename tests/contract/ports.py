@@ -23,8 +23,9 @@ from omninode_bridge.services.canonical_store import CanonicalStoreService
 from omninode_bridge.services.event_log import ActionLogService, EventLogService, IntentLogService
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.projection_log import ProjectionLogService
+from omninode_bridge.services.transition_log import TransitionLogService
 from omninode_bridge.testing import MemoryWorld, SettableClock
-from tests.bridges import WAIT_S
+from tests.bridges import WAIT_S, app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         OutcomeCleaning,
         ProjectionLog,
         SegmentCleaning,
+        StateReplacing,
+        TransitionLog,
     )
 
 PARTITIONS: Final = 2
@@ -85,6 +88,8 @@ class Ports:
     leases: Leases
     outcomes: OutcomeCleaning
     segments: SegmentCleaning
+    transitions: TransitionLog
+    replacing: StateReplacing
     beside: Beside
 
 
@@ -170,7 +175,11 @@ def memory() -> Ports:
     """Return the ports of a new world in memory."""
     clock = SettableClock(AT)
     world = MemoryWorld(
-        clock=clock, partitions=PARTITIONS, lease=LEASE, segment_entries=SEGMENT_ENTRIES
+        clock=clock,
+        partitions=PARTITIONS,
+        lease=LEASE,
+        segment_entries=SEGMENT_ENTRIES,
+        key_types=app.key_types(),
     )
     return Ports(
         world.store,
@@ -180,6 +189,8 @@ def memory() -> Ports:
         world.leases,
         world.outcomes,
         world.segments,
+        world.transition_log,
+        world.store,
         _BesideMemory(world, clock),
     )
 
@@ -190,20 +201,24 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
     async with Database({"dsn": database_url}, connections_max=6) as database:
         log = EventLogService(database)
         await log.create_partitions(PARTITIONS)
+        store = CanonicalStoreService(
+            database,
+            CODEC,
+            partitions=PARTITIONS,
+            key_types=app.key_types(),
+            lease=LEASE,
+            segment_entries=SEGMENT_ENTRIES,
+        )
         yield Ports(
-            CanonicalStoreService(
-                database,
-                CODEC,
-                partitions=PARTITIONS,
-                lease=LEASE,
-                segment_entries=SEGMENT_ENTRIES,
-            ),
+            store,
             ActionLogService(database, CODEC, segment_entries=SEGMENT_ENTRIES),
             IntentLogService(database, CODEC),
             ProjectionLogService(database, CODEC),
             LeaseService(database, PARTITIONS),
             ActionDedupService(database),
             log,
+            TransitionLogService(database, CODEC, partitions=PARTITIONS),
+            store,
             _BesidePostgres(database),
         )
 
