@@ -18,8 +18,9 @@ def machine_page(machine: Machine) -> str:
         [
             f"# The state machine `{machine.name}`, version {machine.version}",
             "",
-            "Made from the table in `core/machine.py` by `make diagram`: change the table, not this",
-            "page. One test compares the two, another one the table and the store effect's contract.",
+            "Made from the table in `core/machine.py` by `make diagram`: change the table, and not",
+            "this page. One test compares the two, another the table and the contract in which it",
+            "stands.",
             "",
             "```mermaid",
             state_diagram(table),
