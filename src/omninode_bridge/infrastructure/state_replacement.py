@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from omninode_bridge.core.commit import Accepted, Commit, outcomes_of
 from omninode_bridge.core.errors import InvalidAction
@@ -22,11 +20,12 @@ from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, KeyType, fold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from uuid import UUID
 
     from omninode_bridge.core.message import Provenance
     from omninode_bridge.core.reducer import Codec
-    from omninode_bridge.ports import CanonicalStore
+    from omninode_bridge.ports import CanonicalStore, Clock
 
 
 async def replace_state(
@@ -39,6 +38,8 @@ async def replace_state(
     key_types: Mapping[str, KeyType],
     partitions: int,
     codec: Codec,
+    clock: Clock,
+    new_id: Callable[[], UUID],
 ) -> StateCommitted | StateConflict:
     """Do what `StateReplacing.try_commit` promises, under the lock of the key's partition.
 
@@ -48,7 +49,18 @@ async def replace_state(
     """
     check_workflow_key(workflow_key)
     partition = partition_of(workflow_key, partitions)
-    action = _sealed(workflow_key, expected_version, codec.encode(dict(state_prime)), provenance)
+    committed_at = clock()
+    action = SealedAction(
+        action_id=provenance.action_id if provenance else new_id(),
+        workflow_key=workflow_key,
+        type=STATE_REPLACED,
+        payload=codec.encode(dict(state_prime)),
+        occurred_at=provenance.timestamp if provenance else committed_at,
+        epoch=provenance.epoch if provenance else None,
+        lease_id=provenance.lease_id if provenance else None,
+        correlation_id=provenance.correlation_id if provenance else None,
+        expected_version=expected_version,
+    )
     async with store.locked(partition) as locked:
         name = (workflow_key, action.action_id)
         known = (await locked.recall([name])).get(name)
@@ -61,8 +73,7 @@ async def replace_state(
         if snapshot.version != expected_version:
             return StateConflict(workflow_key, expected_version, snapshot.version, action.action_id)
         key_type = key_types.get(key_type_of(workflow_key))
-        effect_id = provenance.effect_id if provenance else uuid4()
-        committed_at = datetime.now(UTC)
+        effect_id = provenance.effect_id if provenance else new_id()
         _, steps = fold(snapshot, [action], key_type, codec, committed_at)
         step = steps[0]
         if not isinstance(step, Absorbed):
@@ -75,19 +86,3 @@ async def replace_state(
         outcome = outcomes_of(commit, accepted)[0]
         assert not isinstance(outcome, ReducerGaveUp)
         return outcome
-
-
-def _sealed(
-    workflow_key: str, expected_version: int, payload: bytes, provenance: Provenance | None
-) -> SealedAction:
-    return SealedAction(
-        action_id=provenance.action_id if provenance else uuid4(),
-        workflow_key=workflow_key,
-        type=STATE_REPLACED,
-        payload=payload,
-        occurred_at=provenance.timestamp if provenance else datetime.now(UTC),
-        epoch=provenance.epoch if provenance else None,
-        lease_id=provenance.lease_id if provenance else None,
-        correlation_id=provenance.correlation_id if provenance else None,
-        expected_version=expected_version,
-    )

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 
@@ -133,6 +133,8 @@ class CanonicalStoreService:
             key_types=self._key_types,
             partitions=self._partitions,
             codec=self._codec,
+            clock=lambda: datetime.now(UTC),
+            new_id=uuid4,
         )
 
     def arguments(self, commit: Commit) -> tuple[object, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from omninode_bridge.infrastructure.state_replacement import replace_state
 from omninode_bridge.testing.commits import commit_in
@@ -12,7 +14,6 @@ from omninode_bridge.testing.tables import Changes, Lease
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
     from datetime import timedelta
-    from uuid import UUID
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
     from omninode_bridge.core.message import Provenance, StateCommitted, StateConflict
@@ -41,6 +42,9 @@ class MemoryCanonicalStore:
         self._clock = clock
         self._lease = lease
         self._key_types = key_types
+        self._ids = count(
+            1
+        )  # of what is committed without provenance: no dice (rule 2 of the world)
 
     async def read(self, keys: Iterable[str]) -> dict[str, Snapshot]:
         """Return the snapshots of `keys`; keys never seen are absent."""
@@ -83,6 +87,8 @@ class MemoryCanonicalStore:
             key_types=self._key_types,
             partitions=len(list(self.tables)),
             codec=self._codec,
+            clock=self._clock,
+            new_id=lambda: UUID(int=next(self._ids)),
         )
 
     def commit_in(self, changes: Changes, commit: Commit) -> Accepted | Refusal:
