@@ -1,6 +1,7 @@
 """A durable engine for workflow state: one pure function, once per action, in order per key."""
 
 from omninode_bridge.app import App, Bridge, default_data_dir
+from omninode_bridge.core.effect_types import EffectCall, EffectResult
 from omninode_bridge.core.errors import (
     BridgeClosed,
     BridgeError,
@@ -8,6 +9,7 @@ from omninode_bridge.core.errors import (
     ConfigurationError,
     DatabaseRefused,
     DatabaseUnavailable,
+    EffectRefused,
     GaveUp,
     InvalidAction,
     OutcomeUnknown,
@@ -27,6 +29,8 @@ from omninode_bridge.core.message import (
 from omninode_bridge.core.observation import (
     BatchCommitted,
     CommitRefused,
+    EffectAttempted,
+    EffectsSettled,
     EventPublished,
     IntentsDispatched,
     LoopStumbled,
@@ -53,6 +57,11 @@ __all__ = [
     "ConfigurationError",
     "DatabaseRefused",
     "DatabaseUnavailable",
+    "EffectAttempted",
+    "EffectCall",
+    "EffectRefused",
+    "EffectResult",
+    "EffectsSettled",
     "EventPublished",
     "GaveUp",
     "Illegal",

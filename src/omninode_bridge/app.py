@@ -21,6 +21,8 @@ from uuid import UUID, uuid4
 
 import platformdirs
 
+from omninode_bridge.core.effect_types import BACKOFF, CONCURRENCY, EffectType
+from omninode_bridge.core.effect_types import TIMEOUT_S as TIMEOUT_OF_EFFECT_S
 from omninode_bridge.core.errors import (
     BridgeClosed,
     ConfigurationError,
@@ -41,6 +43,7 @@ from omninode_bridge.core.message import (
 from omninode_bridge.core.observation import Observation, Observe, ignore
 from omninode_bridge.core.projection import project_plainly
 from omninode_bridge.core.reducer import KeyType, check_action_type
+from omninode_bridge.core.retry import Backoff
 from omninode_bridge.core.terms import check_count, check_id, check_remember_for, check_time
 from omninode_bridge.host import PartitionHost, World
 from omninode_bridge.infrastructure.codec import CanonicalCodec
@@ -55,6 +58,8 @@ from omninode_bridge.nodes.reducer.v1_0_0.node import NodeBridgeReducer
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import LEASE, CanonicalStoreService
 from omninode_bridge.services.cleaner import Cleaner
+from omninode_bridge.services.dead_letters import DeadLetterService
+from omninode_bridge.services.effect_store import EffectStoreService
 from omninode_bridge.services.event_log import (
     ActionLogService,
     EventLogService,
@@ -72,9 +77,11 @@ from omninode_bridge.services.verifier import VerifierService
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+    from omninode_bridge.core.effect_types import Handle
     from omninode_bridge.core.projection import Project
     from omninode_bridge.core.reducer import Reducer
     from omninode_bridge.infrastructure.entities import (
+        ModelDeadLetter,
         ModelWorkflowProjection,
         ModelWorkflowState,
     )
@@ -101,6 +108,7 @@ OUR_KEY_TYPES: Final = {each.name: each for each in (FSM_WORKFLOWS,)}
 
 _R = TypeVar("_R", bound="Reducer")
 _P = TypeVar("_P", bound="Project")
+_H = TypeVar("_H", bound="Handle")
 Handed = Action | tuple[str, str, Mapping[str, Any]]
 """What `submit_many` takes: an Action, or (key, type, payload)."""
 
@@ -113,6 +121,7 @@ class App:
         self.name = name
         self._reducers: dict[str, dict[int, tuple[Reducer, bool]]] = {}
         self._projections: dict[str, Project] = {}
+        self._effects: dict[str, EffectType] = {}
 
     def reducer(
         self, key_type: str, *, version: int = 1, fenced: bool = False
@@ -162,6 +171,48 @@ class App:
 
         return declare
 
+    def effect(
+        self,
+        name: str,
+        *,
+        attempts: int = BACKOFF.attempts,
+        base_ms: float = BACKOFF.base_ms,
+        cap_ms: float = BACKOFF.cap_ms,
+        timeout: float = TIMEOUT_OF_EFFECT_S,
+        concurrency: int = CONCURRENCY,
+        ordered: bool = False,
+        transactional: bool = False,
+    ) -> Callable[[_H], _H]:
+        """Declare the handler that carries out the intents of type `name`.
+
+        It is an async function of an `EffectCall`, and returns None, a dict or an `EffectResult`.
+        It is called at least once for each intent, with the intent's id as idempotency key, up to
+        `attempts` times with a jittered wait of `base_ms` to `cap_ms` between two, and `timeout`
+        seconds for each; after the last, or when it raises `EffectRefused`, the intent is a dead
+        letter. At most `concurrency` calls are under way in a process. `ordered`: those of one key
+        one after another. `transactional`: it is given the database connection as well, and what
+        it writes there is committed together with the end of the effect: exactly once.
+
+        Raises:
+            ConfigurationError: a name declared twice, or a bound that makes no sense.
+        """
+
+        def declare(handle: _H) -> _H:
+            if name in self._effects:
+                message = f"the effect {name!r} is declared twice"
+                raise ConfigurationError(message)
+            try:
+                backoff = Backoff(attempts, base_ms, cap_ms)
+                self._effects[name] = EffectType(
+                    name, handle, backoff, timeout, concurrency, ordered, transactional
+                )
+            except ValueError as error:
+                message = f"the effect {name!r}: {error}"
+                raise ConfigurationError(message) from error
+            return handle
+
+        return declare
+
     def include(self, other: App) -> None:
         """Take over everything that `other` declares.
 
@@ -173,6 +224,15 @@ class App:
                 self.reducer(key_type, version=version, fenced=fenced)(reduce)
         for key_type, project in other._projections.items():
             self.projection(key_type)(project)
+        for name, effect_type in other._effects.items():
+            if name in self._effects:
+                message = f"the effect {name!r} is declared twice"
+                raise ConfigurationError(message)
+            self._effects[name] = effect_type
+
+    def effect_types(self) -> dict[str, EffectType]:
+        """Return the effects by the type of their intents."""
+        return dict(self._effects)
 
     def key_types(self) -> dict[str, KeyType]:
         """Return the key types by name, each in its highest version."""
@@ -233,6 +293,7 @@ class Bridge:
             machine=WORKFLOW,
         )
         self._nodes: Nodes | None = None
+        self._dead_letters = DeadLetterService(database, self._codec)
         self._host: PartitionHost | None = None
         self._closed = False
         self._observers: list[Observe] = []
@@ -306,16 +367,21 @@ class Bridge:
         leases = LeaseService(loops, self.partitions)
         if alone:
             await leases.break_all()
+        effects = EffectStoreService(loops, self._codec)
         world = World(
             partitions=self.partitions,
             name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
             lease=LEASE,
             key_types=self._key_types,
+            effect_types=self.app.effect_types(),
             codec=self._codec,
             store=CanonicalStoreService(loops, self._codec, partitions=self.partitions),
             actions=ActionLogService(loops, self._codec),
             timers=TimerService(loops),
             intents=IntentLogService(loops, self._codec),
+            effect_log=effects,
+            parked_effects=effects,
+            effect_ends=effects,
             projections=ProjectionLogService(loops, self._codec),
             leases=leases,
             clock=_now,
@@ -548,12 +614,13 @@ class Bridge:
         """Return whether what was there at the first goal may still have something to follow.
 
         Whatever stands before one goal is consumed before the next is set: what came of it stands
-        between the two. So with each round every chain goes one step, from action to intent or from
-        intent to action, and depth grows every second round: what is below is others'.
+        between the two. So with each round every chain goes one step: from action to intent, from
+        the intent of an effect to what follows from it, from intent to action. Depth grows with
+        every third round at least: what is below is others'.
         """
         rounds = len(goals)
         return await self.event_log.follow_ups_between(
-            goals[-2], goals[-1], action_depth=rounds // 2, intent_depth=(rounds - 1) // 2
+            goals[-2], goals[-1], action_depth=rounds // 3, intent_depth=(rounds - 1) // 3
         )
 
     # -- looking -----------------------------------------------------------------------------------
@@ -593,7 +660,49 @@ class Bridge:
 
     async def explain(self, action_id: UUID) -> Sequence[dict[str, Any]]:
         """Return what became of an action: outcome, version, intents; one object a key."""
-        return await self.event_log.explain(action_id)
+        found = await self.event_log.explain(action_id)
+        if any(line["intents"] for line in found):
+            ends = await EffectStoreService(self._database, self._codec).of_action(action_id)
+            for line in found:
+                for intent in line["intents"]:
+                    intent["effects"] = ends.get(intent["intent_id"], [])
+        return found
+
+    async def dead_letters(
+        self,
+        *,
+        reason: str | None = None,
+        after: ModelDeadLetter | None = None,
+        limit: int = 100,
+    ) -> Sequence[ModelDeadLetter]:
+        """Return a page of dead letters behind `after`: given-up actions, then dead effects.
+
+        Without a `reason`: what is broken (`reducer_error`, `invalid`, and dead effects).
+        """
+        return await self._dead_letters.list(reason=reason, after=after, limit=limit)
+
+    async def dead_letter(self, letter_id: UUID) -> Sequence[ModelDeadLetter]:
+        """Return the dead letters of an action id (one a key) or of an intent's id."""
+        return await self._dead_letters.find(letter_id)
+
+    async def redrive(self, letter: ModelDeadLetter) -> bool:
+        """Put a dead letter back, durably; return whether that was to be done.
+
+        An action is applied under its own id: the commit replaces the give-up that is remembered,
+        so twice redriven is once applied. An effect is tried again from its first attempt on. A
+        bridge that only reads may do this; whoever runs the reducers and handlers does the rest.
+
+        Raises:
+            ConfigurationError: the payload of an action was not kept.
+        """
+        if letter.kind == "effect":
+            return await self._dead_letters.redrive_effect(letter)
+        action = self._dead_letters.redriven_action(letter)
+        if self._host is not None and not self._closed:
+            await self._host.enqueue(action)
+        else:
+            await ActionLogService(self._database, self._codec).append(letter.partition, [action])
+        return True
 
     async def verify(
         self, progress: Callable[[Verification], None] = lambda _: None

@@ -9,7 +9,7 @@ Offsets begin at 1. A position is the *next* offset a consumer will read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
+    from omninode_bridge.core.effects import EndedEffect, LoggedIntent, OpenEffect, ParkedEffect
     from omninode_bridge.core.fsm_workflow import IllegalTransition, StateDiffers, UnknownWorkflow
     from omninode_bridge.core.message import (
         Event,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         StateCommitted,
         StateConflict,
     )
-    from omninode_bridge.core.reducer import SealedIntent, SealedProjection, Snapshot
+    from omninode_bridge.core.reducer import SealedProjection, Snapshot
 
     Clock = Callable[[], datetime]
     WentOrNot = Outcome | IllegalTransition | StateDiffers | UnknownWorkflow
@@ -46,18 +47,6 @@ class LoggedAction:
 
     offset: int
     action: SealedAction
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedIntent:
-    """An entry of the `intent` log, with what a follow-up action inherits from its source."""
-
-    offset: int
-    intent: SealedIntent
-    action_id: UUID
-    correlation_id: UUID | None
-    depth: int
-    committed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +93,26 @@ class Source:
     partition: int
     next: int
     offsets: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class EffectsBegun:
+    """Where the effects of a partition stand: the position, and what is over or parked behind it.
+
+    `waiting` are parked ones that hold back others: type, workflow key and offset.
+    """
+
+    position: int
+    over: frozenset[int]
+    waiting: Sequence[tuple[str, str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class EffectPage:
+    """Intents for effects, and the offset to read on from."""
+
+    entries: Sequence[LoggedIntent]
+    following: int
 
 
 class LockedPartition(Protocol):
@@ -184,6 +193,73 @@ class IntentLog(Protocol):
 
     async def positions(self, partition: int) -> Mapping[int, int]:
         """Return, for every target partition, the position it has stored for this source."""
+        ...
+
+
+class EffectLog(Protocol):
+    """The `intent` topic as effects read it: without what the dispatcher carries over."""
+
+    async def begin(self, partition: int, ordered: Sequence[str]) -> EffectsBegun:
+        """Return where the effects of a partition stand; `ordered` are types in lanes."""
+        ...
+
+    async def read(self, partition: int, position: int, limit: int) -> EffectPage | CutOff:
+        """Return up to `limit` intents for effects from `position` on."""
+        ...
+
+
+class ParkedEffects(Protocol):
+    """Effects that wait outside of the log."""
+
+    async def due(
+        self, partition: int, types: Mapping[str, int], ordered: Sequence[str], busy: Sequence[int]
+    ) -> tuple[Sequence[OpenEffect], float | None]:
+        """Return those that are due, at most so many of each type, and the seconds to the next.
+
+        Offsets in `busy` are left out. Of an `ordered` type and one key only the first comes.
+        """
+        ...
+
+    async def find(self, partition: int, intent_id: UUID) -> OpenEffect | None:
+        """Return the waiting effect of an intent, or None when none is parked."""
+        ...
+
+
+class EffectTransaction(Protocol):
+    """A transaction in which a handler writes, and which ends its effect."""
+
+    connection: Any
+
+    async def end(self, ended: EndedEffect) -> Literal["ended", "over", "not_owner"]:
+        """End the effect in this transaction.
+
+        `over`: it had ended before, and `not_owner`: the partition is another's; then this
+        transaction has to be undone.
+        """
+        ...
+
+
+class EffectEnds(Protocol):
+    """Where the ends of effects become durable."""
+
+    async def settle(
+        self,
+        partition: int,
+        owner: UUID | None,
+        ended: Sequence[EndedEffect],
+        parked: Sequence[ParkedEffect],
+        position: int,
+    ) -> bool:
+        """Make ends, parked ones, follow-ups and position durable together; False: not owner.
+
+        May be repeated after a lost reply: what is over stays as it was said first.
+        """
+        ...
+
+    def transaction(
+        self, partition: int, owner: UUID | None
+    ) -> AbstractAsyncContextManager[EffectTransaction]:
+        """Open a transaction on the partition's database; it ends with the context."""
         ...
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from omninode_bridge.core.errors import BrokenPromise
-from omninode_bridge.core.message import intent_id
+from omninode_bridge.core.message import intent_id, reply_id
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.ports import CutOff, Source
@@ -85,10 +85,13 @@ async def arrived(world: MemoryWorld) -> dict[int, list[SealedAction]]:
 def passing_on(
     *targets: str,
     amount: int = 1,
+    mail: str | None = None,
     **terms: Any,  # noqa: ANN401 - the fields of a sealed action
 ) -> SealedAction:
-    """Return an action whose commit asks for a follow-up on each of `targets`."""
-    payload = {"amount": amount, "passes_on_to": list(targets)}
+    """Return an action whose commit asks for a follow-up on each of `targets`, and an effect."""
+    payload: dict[str, Any] = {"amount": amount, "passes_on_to": list(targets)}
+    if mail is not None:
+        payload["mail"] = mail
     return action("counter:source", payload=payload, **terms)
 
 
@@ -173,16 +176,33 @@ async def test_the_next_dispatcher_goes_on_where_the_last_one_was() -> None:
     assert sorted(keys) == sorted(TARGETS)
 
 
-async def test_an_intent_that_nobody_handles_yet_is_counted_and_stays() -> None:
+async def test_what_is_for_an_effect_is_counted_and_stays() -> None:
     world = new_world()
-    await commit_beside(world, passing_on(TARGETS[0], reply_to="somebody"))
+    await commit_beside(world, passing_on(TARGETS[0], mail="Mail"))
     async with dispatching(world) as running:
         await until(lambda: len(running.dispatched()) == 1, "a page")
     (fact,) = running.dispatched()
     assert (fact.entries, fact.submitted, fact.others) == (2, 1, 1)
     page = await world.intents.read(0, 1, 10)
     assert not isinstance(page, CutOff)
-    assert [entry.intent.intent_type for entry in page] == ["SubmitAction", "ActionAnswered"]
+    assert [entry.intent.intent_type for entry in page] == ["SubmitAction", "Mail"]
+
+
+async def test_an_outcome_becomes_an_action_on_the_key_that_asked_for_it() -> None:  # R9
+    world = new_world()
+    asker = TARGETS[3]
+    asked = passing_on(reply_to=asker)
+    await commit_beside(world, asked)
+    async with dispatching(world) as running:
+        await until(lambda: len(running.dispatched()) == 1, "a page")
+    ((answer,),) = [actions for actions in (await arrived(world)).values() if actions]
+    assert (answer.workflow_key, answer.type) == (asker, "ActionAnswered")
+    assert answer.action_id == reply_id(asked.action_id)
+    assert answer.causation_id == asked.action_id
+    assert answer.depth == asked.depth + 1
+    told = CODEC.decode(answer.payload)
+    assert told["event"] == "StateCommitted"
+    assert (told["action_id"], told["version"]) == (str(asked.action_id), 1)
 
 
 # -- positions -----------------------------------------------------------
@@ -195,6 +215,7 @@ async def test_every_target_is_told_how_far_it_got_when_all_is_settled() -> None
     async with dispatching(world) as running:
         await until(lambda: len(running.dispatched()) == 1, "a page")
         assert dict(await world.intents.positions(0)) == {0: 1, 1: 5, 2: 1}
+        assert await world.effects.settle(0, None, [], [], 5)
         assert await world.segments.drop_segments("intent", 0) == 0
         running.loop.settle()
         await until(
@@ -226,6 +247,7 @@ async def test_intents_that_were_cut_off_before_they_were_carried_over_stop_the_
     await commit_beside(world, passing_on(*TARGETS[:4]))
     for home in range(PARTITIONS):
         await world.actions.append(home, [], Source(0, 5, []))
+    await world.effects.settle(0, None, [], [], 5)
     assert await world.segments.drop_segments("intent", 0) == 2
     for home in range(PARTITIONS):
         world._tables.positions["dispatcher", "intent", 0, home] = 1

@@ -7,6 +7,7 @@
     ├── TooManyWaiting           the bus has no room for one more who waits for an event
     ├── VersionNotReached        a read demanded a version that nobody has committed yet
     ├── BridgeClosed             asked after the bridge was closed, or while it closes
+    ├── EffectRefused            raised by an effect's handler: trying again will not help
     ├── ConfigurationError       what the user declared or set cannot work
     ├── DatabaseUnavailable      PostgreSQL cannot be reached; the loops go on trying
     ├── DatabaseRefused          PostgreSQL refused a statement; trying again will not help
@@ -96,6 +97,10 @@ class VersionNotReached(BridgeError):
 
 class BridgeClosed(BridgeError):
     """The bridge is closed, or closing: it takes no more work."""
+
+
+class EffectRefused(BridgeError):
+    """For an effect's handler to raise: the effect is dead at once, with this as its reason."""
 
 
 class ConfigurationError(BridgeError):

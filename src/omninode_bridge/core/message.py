@@ -22,8 +22,11 @@ KEY_BYTES_MIN: Final = 3
 KEY_BYTES_MAX: Final = 512
 NAME_BYTES_MAX: Final = 200
 PAYLOAD_BYTES_MAX: Final = 1_048_576
-DEPTH_MAX: Final = 32
-"""How long a chain of follow-up actions may grow (R10, R13)."""
+DEPTH_MAX: Final = 1_024
+"""How long a chain of follow-up actions and answers may grow (R10, R13)."""
+
+NEW_CHAIN_S: Final = 1.0
+"""A follow-up due so many seconds later begins a chain of its own: the clock asks for it."""
 
 REMEMBER_S: Final = 6 * 3600.0
 """How long an outcome is remembered unless the asker says otherwise: 6 hours, in seconds."""

@@ -86,6 +86,28 @@ class TimersFired:
 
 
 @dataclass(frozen=True, slots=True)
+class EffectAttempted:
+    """A handler was called once. What has `failed` is tried again, the others are the end."""
+
+    partition: int
+    intent_type: str
+    attempt: int
+    ended: Literal["done", "failed", "dead", "cancelled"]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EffectsSettled:
+    """Ends of effects became durable, and `parked` ones; `unhandled` ones have no handler yet."""
+
+    partition: int
+    ended: int
+    parked: int
+    unhandled: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventPublished:
     """An `event` (its type's name) was published on `topic`; `told` is how many waited for it.
 
@@ -131,6 +153,8 @@ Observation = (
     | WatermarkRegressed
     | IntentsDispatched
     | TimersFired
+    | EffectAttempted
+    | EffectsSettled
     | EventPublished
     | OutcomesForgotten
     | SegmentsDropped

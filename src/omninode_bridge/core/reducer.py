@@ -208,7 +208,7 @@ def _apply(
     try:
         transition = _reduce(snapshot, action, key_type, codec)
         if isinstance(transition, Rejection):
-            detail = _storable(str(transition.reason))[:DETAIL_CHARS_MAX]
+            detail = storable(str(transition.reason))[:DETAIL_CHARS_MAX]
             return Refused(action, "rejected", detail, version)
         state = codec.encode(_checked_state(transition))
         if len(state) > STATE_BYTES_MAX:
@@ -222,7 +222,7 @@ def _apply(
     # A sys.exit() too. Nobody cancels a fold, for it never waits: a cancellation is the reducer's
     # own as well.
     except BaseException as error:  # noqa: BLE001 - what user code raises ends this action only
-        return Refused(action, "reducer_error", _describe(error), version)
+        return Refused(action, "reducer_error", describe_error(error), version)
     reducer_version = 0 if action.type == STATE_REPLACED else key_type.version
     result_hash = hashlib.sha256(state).hexdigest()
     chain = next_chain(snapshot.chain, action, reducer_version, result_hash)
@@ -417,11 +417,11 @@ def next_chain(chain: str, action: SealedAction, reducer_version: int, result_ha
     return hashlib.sha256(text).hexdigest()
 
 
-def _describe(error: BaseException) -> str:
-    # The end of a traceback says most.
-    return _storable("".join(traceback.format_exception(error)))[-DETAIL_CHARS_MAX:]
+def describe_error(error: BaseException) -> str:
+    """Return the end of the traceback, which says most, as text that can be stored."""
+    return storable("".join(traceback.format_exception(error)))[-DETAIL_CHARS_MAX:]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Write out the NULs and lone surrogates of `text`: no text column and no JSON takes them."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -11,13 +11,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from omninode_bridge.core.errors import BridgeClosed, BrokenPromise, DatabaseUnavailable
+from omninode_bridge.core.message import FOLLOW_UPS
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.reducer import Absorbed
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
+from omninode_bridge.core.slots import Slots
 from omninode_bridge.host.answers import Answers
 from omninode_bridge.host.log_door import LogDoor
 from omninode_bridge.services.dispatcher import Dispatcher
+from omninode_bridge.services.effect_runner import EffectRunner
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
 from omninode_bridge.services.reducer_service import OwnershipLost, ReducerService
 from omninode_bridge.services.timer_loop import TimerLoop
@@ -45,6 +48,9 @@ class PartitionHost:
         self._workers: dict[int, ReducerService] = {}
         self._dispatchers: dict[int, Dispatcher] = {}
         self._timer_loops: dict[int, TimerLoop] = {}
+        self._effect_runners: dict[int, EffectRunner] = {}
+        limits = {name: t.concurrency for name, t in world.effect_types.items()}
+        self._slots = Slots(limits)
         self._answers = Answers()
         self._log_door = LogDoor(world, self._answers, self._log_grew)
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,6 +137,8 @@ class PartitionHost:
             dispatcher.settle()
         for worker in self._workers.values():
             worker.log_grew()
+        for runner in self._effect_runners.values():
+            runner.intents_grew()
 
     # -- owning ------------------------------------------------------------------------------------
 
@@ -194,10 +202,34 @@ class PartitionHost:
             observe=world.observe,
         )
 
+        runner = EffectRunner(
+            partition,
+            token,
+            types=world.effect_types,
+            slots=self._slots,
+            log=world.effect_log,
+            parked=world.parked_effects,
+            ends=world.effect_ends,
+            codec=world.codec,
+            clock=world.clock,
+            uniform=world.uniform,
+            followed=dispatcher.intents_grew,
+            observe=world.observe,
+        )
+
         def committed(commit: Commit, accepted: Accepted) -> None:
             materializer.on_state_committed(commit, accepted)
-            if any(isinstance(step, Absorbed) and step.intents for step in commit.steps):
+            follow_ups = others = False
+            for step in commit.steps:
+                follow_ups = follow_ups or step.action.reply_to is not None
+                if isinstance(step, Absorbed):
+                    for intent in step.intents:
+                        is_follow_up = intent.intent_type in FOLLOW_UPS
+                        follow_ups, others = follow_ups or is_follow_up, others or not is_follow_up
+            if follow_ups:
                 dispatcher.intents_grew()
+            if others:
+                runner.intents_grew()
 
         worker = ReducerService(
             partition,
@@ -217,10 +249,12 @@ class PartitionHost:
             asyncio.create_task(self._keep("materializer", partition, materializer.run)),
             asyncio.create_task(self._keep("dispatcher", partition, dispatcher.run)),
             asyncio.create_task(self._keep("timers", partition, timer_loop.run)),
+            asyncio.create_task(self._keep("effects", partition, runner.run)),
         ]
         self._workers[partition] = worker
         self._dispatchers[partition] = dispatcher
         self._timer_loops[partition] = timer_loop
+        self._effect_runners[partition] = runner
         started.set()
         try:
             await worker.run()
@@ -229,12 +263,13 @@ class PartitionHost:
         finally:
             # In one turn of the loop, the one in which the worker ended: nothing gets in between.
             del self._workers[partition], self._dispatchers[partition]
-            del self._timer_loops[partition]
+            del self._timer_loops[partition], self._effect_runners[partition]
             left = [(ask.action, ask.future) for ask in worker.leftovers() if ask.future]
             self._log_door.take_over(partition, left)
             materializer.stop()
             dispatcher.stop()
             timer_loop.stop()
+            runner.stop()
             await asyncio.gather(*others)
 
     async def _keep(self, loop: str, partition: int, run: Callable[[], Awaitable[None]]) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
+    from omninode_bridge.core.effect_types import EffectType
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec, KeyType
     from omninode_bridge.core.retry import Uniform
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
         ActionLog,
         CanonicalStore,
         Clock,
+        EffectEnds,
+        EffectLog,
         IntentLog,
         Leases,
+        ParkedEffects,
         ProjectionLog,
         Timers,
     )
@@ -32,11 +36,15 @@ class World:
     name: str
     lease: timedelta
     key_types: Mapping[str, KeyType]
+    effect_types: Mapping[str, EffectType]
     codec: Codec
     store: CanonicalStore
     actions: ActionLog
     timers: Timers
     intents: IntentLog
+    effect_log: EffectLog
+    parked_effects: ParkedEffects
+    effect_ends: EffectEnds
     projections: ProjectionLog
     leases: Leases
     clock: Clock

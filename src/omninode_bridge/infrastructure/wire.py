@@ -187,10 +187,14 @@ def reply_fields(workflow_key: str, action_id: UUID, outcome: dict[str, Any]) ->
 
 def intent_text(intent: SealedIntent, step: Absorbed | Refused) -> str:
     """Return the body of an `intent` entry: what to do, and what a follow-up inherits."""
-    action = step.action
-    fields: dict[str, Any] = {"payload": _Fragment(intent.payload), "depth": action.depth}
-    if action.correlation_id is not None:
-        fields["correlation_id"] = action.correlation_id
+    return follow_up_text(intent, step.action.depth, step.action.correlation_id)
+
+
+def follow_up_text(intent: SealedIntent, depth: int, correlation_id: UUID | None) -> str:
+    """Return the body of an `intent` entry whose source is at `depth`."""
+    fields: dict[str, Any] = {"payload": _Fragment(intent.payload), "depth": depth}
+    if correlation_id is not None:
+        fields["correlation_id"] = correlation_id
     if intent.reply_to is not None:
         fields["reply_to"] = intent.reply_to
     if intent.due_at is not None:

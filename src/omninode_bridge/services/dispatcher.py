@@ -12,11 +12,12 @@ and appends nothing.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
-from omninode_bridge.core.message import ACTION_ANSWERED, FOLLOW_UPS, SealedAction
+from omninode_bridge.core.message import ACTION_ANSWERED, FOLLOW_UPS, NEW_CHAIN_S, SealedAction
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled, ignore
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -25,11 +26,13 @@ from omninode_bridge.ports import CutOff, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from omninode_bridge.core.effects import LoggedIntent
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec
     from omninode_bridge.core.retry import Uniform
-    from omninode_bridge.ports import ActionLog, IntentLog, LoggedIntent
+    from omninode_bridge.ports import ActionLog, IntentLog
 
+_NEW_CHAIN: Final = timedelta(seconds=NEW_CHAIN_S)
 BATCH_MAX: Final = 1_000
 POLL_S: Final = 1.0
 LAG_MAX: Final = 10_000
@@ -172,7 +175,6 @@ class Dispatcher:
     def _action(self, entry: LoggedIntent) -> SealedAction:
         intent = entry.intent
         if intent.intent_type == ACTION_ANSWERED:
-            # An answer is as deep as who asked: it brings a chain no further than it was (R10).
             return SealedAction(
                 action_id=intent.intent_id,
                 workflow_key=intent.target,
@@ -181,10 +183,11 @@ class Dispatcher:
                 occurred_at=entry.committed_at,
                 correlation_id=entry.correlation_id or entry.action_id,
                 causation_id=entry.action_id,
-                depth=max(0, entry.depth - 1),
+                depth=entry.depth + 1,
             )
         body = self._codec.decode(intent.payload)
         cancels = body.get("cancels")
+        later = intent.due_at is not None and intent.due_at - entry.committed_at >= _NEW_CHAIN
         return SealedAction(
             action_id=intent.intent_id if cancels is None else UUID(cancels),
             workflow_key=body["key"],
@@ -193,7 +196,7 @@ class Dispatcher:
             occurred_at=entry.committed_at,
             correlation_id=entry.correlation_id or entry.action_id,
             causation_id=entry.action_id,
-            depth=entry.depth + 1,
+            depth=0 if later else entry.depth + 1,
             reply_to=intent.reply_to,
             expected_version=body.get("expected_version"),
             purpose="apply" if cancels is None else "cancel",

@@ -13,10 +13,11 @@ from uuid import UUID
 
 import orjson
 
+from omninode_bridge.core.effects import LoggedIntent
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.statements import Statements
-from omninode_bridge.ports import CutOff, LoggedAction, LoggedIntent
+from omninode_bridge.ports import CutOff, LoggedAction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,6 +135,7 @@ class IntentLogService:
             None if correlation_id is None else UUID(correlation_id),
             body["depth"],
             row["committed_at"],
+            row["workflow_key"],
         )
 
 
@@ -214,8 +216,8 @@ class EventLogService:
     ) -> bool:
         """Return whether between the heads of two looks a chain of follow-up actions goes on.
 
-        That is an action of at least `action_depth` in an action log, or a follow-up asked for by
-        an action of at least `intent_depth`. What has been cut off meanwhile may have been one.
+        That is an action of at least `action_depth` in an action log, or an intent of an action of
+        at least `intent_depth`. What has been cut off meanwhile may have been one.
         """
         found: bool = await self._database.fetchval(
             SQL["follow_ups_between"],

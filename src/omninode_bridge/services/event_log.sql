@@ -26,8 +26,8 @@ ORDER BY e."offset";
 SELECT h.intent_low AS low, h.intent_head AS head, e.*
 FROM event_log_partitions h
 LEFT JOIN LATERAL (
-    SELECT i."offset", i.intent_id, i.intent_type, i.target, i.action_id, i.committed_at,
-           i.body::TEXT AS body
+    SELECT i."offset", i.intent_id, i.intent_type, i.target, i.workflow_key, i.action_id,
+           i.committed_at, i.body::TEXT AS body
     FROM event_log_intent i
     WHERE i.partition = $1 AND i."offset" >= $2
     ORDER BY i."offset" LIMIT $3
@@ -55,8 +55,7 @@ SELECT p.partition,
         WHERE r.topic = 'action' AND r.partition = p.partition
           AND r.consumer = 'reducer' AND r.home = p.partition) AS action_position,
        (SELECT min(d.next) FROM event_log_positions d
-        WHERE d.topic = 'intent' AND d.partition = p.partition
-          AND d.consumer = 'dispatcher') AS intent_position,
+        WHERE d.topic = 'intent' AND d.partition = p.partition) AS intent_position,
        coalesce((SELECT w."offset" FROM projection_watermarks w
         WHERE w.partition_id = 'state-committed/' || p.partition), 1) AS state_committed_position
 FROM event_log_partitions p
@@ -65,8 +64,8 @@ ORDER BY p.partition;
 
 -- name: follow_ups_between
 -- $1 and $2 heads of the action logs BIGINT[], one a partition; $3 and $4 of the intent logs; $5 and
--- $6 depths. Whether from $1 to $2 there is an action of depth $5 or more, or from $3 to $4 a follow-up
--- action asked for by one of depth $6 or more; or whether some of that has been cut off.
+-- $6 depths. Whether from $1 to $2 there is an action of depth $5 or more, or from $3 to $4 an intent
+-- of one of depth $6 or more; or whether some of that has been cut off.
 SELECT EXISTS (
     SELECT FROM unnest($1::BIGINT[], $2::BIGINT[]) WITH ORDINALITY AS h(low, high, place)
     JOIN event_log_action a
@@ -76,8 +75,7 @@ SELECT EXISTS (
     SELECT FROM unnest($3::BIGINT[], $4::BIGINT[]) WITH ORDINALITY AS h(low, high, place)
     JOIN event_log_intent i
       ON i.partition = h.place - 1 AND i."offset" >= h.low AND i."offset" < h.high
-    WHERE i.intent_type IN ('SubmitAction', 'ActionAnswered')
-      AND coalesce((i.body->>'depth')::INT, 0) >= $6
+    WHERE coalesce((i.body->>'depth')::INT, 0) >= $6
 ) OR EXISTS (
     SELECT FROM unnest($1::BIGINT[], $3::BIGINT[]) WITH ORDINALITY AS h(action, intent, place)
     JOIN event_log_action_heads a ON a.partition = h.place - 1

@@ -16,6 +16,7 @@ from omninode_bridge.core.commit import (
     outcomes_of,
     settles,
 )
+from omninode_bridge.core.effects import LoggedIntent
 from omninode_bridge.core.errors import DatabaseRefused
 from omninode_bridge.core.message import (
     FSM_STATE_TRANSITIONED,
@@ -25,7 +26,7 @@ from omninode_bridge.core.message import (
 )
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, seal_reply
 from omninode_bridge.infrastructure import wire
-from omninode_bridge.ports import LoggedIntent, LoggedProjection, LoggedTransition
+from omninode_bridge.ports import LoggedProjection, LoggedTransition
 from omninode_bridge.testing.tables import FOR_EVER, OutcomeRow
 from omninode_bridge.testing.values import check_commit
 
@@ -77,7 +78,9 @@ def commit_in(
             offset = partition.intents.head + len(changes.intents)
             action = step.action
             inherited = (action.action_id, action.correlation_id, action.depth)
-            changes.intents.append(LoggedIntent(offset, intent, *inherited, commit.committed_at))
+            changes.intents.append(
+                LoggedIntent(offset, intent, *inherited, commit.committed_at, action.workflow_key)
+            )
     if commit.position is not None:
         changes.position = commit.position.next
     if commit.owner is not None:

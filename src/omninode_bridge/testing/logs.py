@@ -15,8 +15,9 @@ from omninode_bridge.testing.values import check_projections, check_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from omninode_bridge.core.effects import LoggedIntent
     from omninode_bridge.core.message import SealedAction
-    from omninode_bridge.ports import Clock, LoggedIntent, LoggedProjection, Source
+    from omninode_bridge.ports import Clock, LoggedProjection, Source
     from omninode_bridge.testing.interruptions import Interruptions
     from omninode_bridge.testing.tables import Tables, TransientLog
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import ChainMap
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 from omninode_bridge.core.errors import DatabaseRefused
 from omninode_bridge.ports import CutOff
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from omninode_bridge.core.commit import ActionName, Remembered
+    from omninode_bridge.core.effects import EndedEffect, LoggedIntent, OpenEffect
     from omninode_bridge.core.message import ReducerGaveUp, SealedAction
     from omninode_bridge.core.reducer import Snapshot
-    from omninode_bridge.ports import LoggedAction, LoggedIntent, LoggedProjection, LoggedTransition
+    from omninode_bridge.ports import LoggedAction, LoggedProjection, LoggedTransition
 
 FOR_EVER: Final = float("inf")
 
@@ -82,6 +83,20 @@ class Lease:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class EffectRow:
+    """A parked effect: it waits until `due_at`, or it is dead."""
+
+    effect: OpenEffect
+    status: Literal["waiting", "dead"]
+    due_at: datetime
+
+    @property
+    def offset(self) -> int:
+        """The offset of its intent."""
+        return self.effect.entry.offset
+
+
 @dataclass(slots=True)
 class Partition:
     """What belongs to one partition. `lock` stands for the lock on its row."""
@@ -93,6 +108,8 @@ class Partition:
     transitions: list[LoggedTransition] = field(default_factory=list)
     timers: list[tuple[datetime, int, SealedAction]] = field(default_factory=list)
     timers_set: int = 0
+    effects: dict[int, EffectRow] = field(default_factory=dict)
+    effects_ended: dict[tuple[int, int], EndedEffect] = field(default_factory=dict)
     lease: Lease | None = None
     watermark: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

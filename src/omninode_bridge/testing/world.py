@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.infrastructure.codec import CanonicalCodec
+from omninode_bridge.testing.effects import MemoryEffects
 from omninode_bridge.testing.interruptions import Interruptions
 from omninode_bridge.testing.logs import (
     MemoryActionLog,
@@ -69,6 +70,7 @@ class MemoryWorld:
         )
         self.actions = MemoryActionLog(tables, interruptions, clock)
         self.timers = self.actions
+        self.effects = MemoryEffects(tables, interruptions, clock)
         self.intents = MemoryIntentLog(tables, interruptions)
         self.projections = MemoryProjectionLog(tables, interruptions)
         self.leases = MemoryLeases(tables, interruptions, clock)

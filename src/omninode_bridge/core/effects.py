@@ -1,0 +1,184 @@
+"""Effects in hand: what was read of them, how they end, and what follows from that.
+
+Rule 1: how an effect ended is said once (R10): what follows from it, follow-up actions and the
+        answer to who asked, has ids made from the intent's, and is written with the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from omninode_bridge.core.effect_types import EffectResult
+from omninode_bridge.core.errors import InvalidAction
+from omninode_bridge.core.message import (
+    EFFECT_ANSWERED,
+    FSM_STATE_TRANSITIONED,
+    PAYLOAD_BYTES_MAX,
+    SUBMIT_ACTION,
+    SealedAction,
+    reply_id,
+)
+from omninode_bridge.core.reducer import SealedIntent, seal_intents
+from omninode_bridge.core.retry import next_wait_ms
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Final
+    from uuid import UUID
+
+    from omninode_bridge.core.effect_types import EffectType
+    from omninode_bridge.core.reducer import Codec
+    from omninode_bridge.core.retry import Uniform
+
+RESULT_BYTES_MAX: Final = PAYLOAD_BYTES_MAX // 2
+"""An answer carries it as its payload, and something stands around it."""
+
+EffectStatus = Literal["done", "dead", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIntent:
+    """An entry of the `intent` log, with what a follow-up action inherits from its source.
+
+    The source is action `action_id` on `workflow_key`.
+    """
+
+    offset: int
+    intent: SealedIntent
+    action_id: UUID
+    correlation_id: UUID | None
+    depth: int
+    committed_at: datetime
+    workflow_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEffect:
+    """An intent whose effect is not over. `attempts` were made; `parked`: it waits outside the log.
+
+    `redriven` is how often it was dead and was tried again.
+    """
+
+    entry: LoggedIntent
+    attempts: int = 0
+    redriven: int = 0
+    parked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndedEffect:
+    """How an effect ended, and the intents that follow: they are as deep as its own."""
+
+    effect: OpenEffect
+    status: EffectStatus
+    attempts: int
+    detail: str
+    follow_ups: tuple[SealedIntent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEffect:
+    """An effect that is to wait outside of the log: until `due_at`, or for `due_in_s` seconds."""
+
+    effect: OpenEffect
+    attempts: int
+    detail: str
+    due_at: datetime | None = None
+    due_in_s: float = 0.0
+
+
+def done(effect: OpenEffect, attempt: int, returned: object, codec: Codec) -> EndedEffect:
+    """Return the end of an effect whose handler has returned.
+
+    Raises:
+        TypeError, ValueError: what it returned cannot be stored.
+    """
+    entry = effect.entry
+    intent = entry.intent
+    if returned is None:
+        outcome = EffectResult()
+    elif isinstance(returned, dict):
+        outcome = EffectResult(returned)
+    elif isinstance(returned, EffectResult):
+        outcome = returned
+    else:
+        message = (
+            f"the handler of {intent.intent_type!r} returned {type(returned).__name__};"
+            " return None, a dict or an EffectResult"
+        )
+        raise TypeError(message)
+    result = codec.encode(dict(outcome.result))
+    if len(result) > RESULT_BYTES_MAX:
+        detail = f"has {len(result)} bytes; {RESULT_BYTES_MAX} are allowed"
+        raise InvalidAction("an effect's result", detail)
+    source = SealedAction(
+        *(intent.intent_id, entry.workflow_key, intent.intent_type, b"{}", entry.committed_at),
+        depth=entry.depth,
+    )
+    follow_ups = seal_intents(source, outcome.follow_ups, codec)
+    if any(follow_up.intent_type == FSM_STATE_TRANSITIONED for follow_up in follow_ups):
+        message = "only a reducer tells of transitions"
+        raise ValueError(message)
+    answer = _answer(effect, "done", result, "", attempt, codec, maybe_done=False)
+    return EndedEffect(effect, "done", attempt, "", (*follow_ups, *answer))
+
+
+def ended_badly(
+    effect: OpenEffect,
+    status: Literal["dead", "cancelled"],
+    attempts: int,
+    detail: str,
+    codec: Codec,
+) -> EndedEffect:
+    """Return the end of an effect after `attempts`; with one, it may have happened all the same."""
+    answer = _answer(effect, status, None, detail, attempts, codec, maybe_done=attempts > 0)
+    return EndedEffect(effect, status, attempts, detail, answer)
+
+
+def failed(
+    effect: OpenEffect,
+    effect_type: EffectType,
+    attempt: int,
+    detail: str,
+    codec: Codec,
+    uniform: Uniform,
+) -> EndedEffect | ParkedEffect:
+    """Return what becomes of an effect after a failed attempt: it is tried again, or dead."""
+    backoff = effect_type.backoff
+    if attempt >= backoff.attempts:
+        return ended_badly(effect, "dead", attempt, detail, codec)
+    # Decorrelated jitter looks at the wait before; nobody has kept it, so at its bound.
+    longest_ms = min(backoff.cap_ms, backoff.base_ms * 3 ** (attempt - 1))
+    wait_ms = next_wait_ms(longest_ms, backoff.base_ms, backoff.cap_ms, uniform)
+    return ParkedEffect(effect, attempt, detail, None, wait_ms / 1000)
+
+
+def _answer(
+    effect: OpenEffect,
+    status: EffectStatus,
+    result: bytes | None,
+    detail: str,
+    attempts: int,
+    codec: Codec,
+    *,
+    maybe_done: bool,
+) -> tuple[SealedIntent, ...]:
+    """Return the intent that tells `reply_to` of the end, if anybody asked to be told."""
+    intent = effect.entry.intent
+    if intent.reply_to is None:
+        return ()
+    answer = {
+        "intent_id": str(intent.intent_id),
+        "intent_type": intent.intent_type,
+        "status": status,
+        "result": None if result is None else codec.decode(result),
+        "detail": detail,
+        "attempts": attempts,
+        "maybe_done": maybe_done,
+    }
+    body = {"key": intent.reply_to, "type": EFFECT_ANSWERED, "payload": answer}
+    sealed = SealedIntent(
+        reply_id(intent.intent_id), SUBMIT_ACTION, intent.reply_to, codec.encode(body)
+    )
+    return (sealed,)
