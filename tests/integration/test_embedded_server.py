@@ -54,7 +54,8 @@ IN_FORCE: Final = {
 
 
 async def test_a_server_is_ready_soon(server_folder: Path) -> None:
-    first, later = [], []
+    first: list[float] = []
+    later: list[float] = []
     for turn in ("a", "b", "c"):  # whoever else is busy on this machine is not our concern
         for took in (first, later):
             began = time.monotonic()
