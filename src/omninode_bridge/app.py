@@ -12,7 +12,9 @@ import random
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID, uuid4
@@ -27,6 +29,8 @@ from omninode_bridge.core.errors import (
     InvalidAction,
     OutcomeUnknown,
 )
+from omninode_bridge.core.fsm_workflow import FSM_WORKFLOWS
+from omninode_bridge.core.machine import WORKFLOW
 from omninode_bridge.core.message import (
     PAYLOAD_BYTES_MAX,
     Action,
@@ -43,9 +47,14 @@ from omninode_bridge.core.retry import Backoff
 from omninode_bridge.core.terms import check_count, check_id, check_remember_for, check_time
 from omninode_bridge.host import PartitionHost, World
 from omninode_bridge.infrastructure.codec import CanonicalCodec
+from omninode_bridge.infrastructure.contracts import load_node_contract
+from omninode_bridge.infrastructure.event_bus import PostgresEventBus
 from omninode_bridge.infrastructure.postgres import migrations
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
+from omninode_bridge.nodes.database_adapter_effect.v1_0_0.node import NodeBridgeStoreEffect
+from omninode_bridge.nodes.orchestrator.v1_0_0.node import NodeBridgeOrchestrator
+from omninode_bridge.nodes.reducer.v1_0_0.node import NodeBridgeReducer
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import LEASE, CanonicalStoreService
 from omninode_bridge.services.cleaner import Cleaner
@@ -57,10 +66,12 @@ from omninode_bridge.services.event_log import (
     IntentLogService,
     TimerService,
 )
+from omninode_bridge.services.fsm_state_manager import FSMStateManager
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.projection_rebuild import ProjectionRebuildService
 from omninode_bridge.services.projection_store import ProjectionStoreService
+from omninode_bridge.services.transition_log import TransitionLogService
 from omninode_bridge.services.verifier import VerifierService
 
 if TYPE_CHECKING:
@@ -74,6 +85,7 @@ if TYPE_CHECKING:
         ModelWorkflowProjection,
         ModelWorkflowState,
     )
+    from omninode_bridge.ports import Runs
     from omninode_bridge.services.event_log import LogProgress
     from omninode_bridge.services.verifier import Verification
 
@@ -88,6 +100,11 @@ REMEMBER_FOR: Final = timedelta(hours=6)
 LOOP_CONNECTIONS_MAX: Final = 16
 READ_CONNECTIONS_MAX: Final = 8
 SETTLE_LOOK_S: Final = 0.01
+CAUGHT_UP_S: Final = 60.0
+"""How long the projection has to show what is committed, before a recovery gives up."""
+
+OUR_KEY_TYPES: Final = {each.name: each for each in (FSM_WORKFLOWS,)}
+"""Reduced by the bridge itself, whatever the application."""
 
 _R = TypeVar("_R", bound="Reducer")
 _P = TypeVar("_P", bound="Project")
@@ -115,10 +132,14 @@ class App:
         with the version that made it. `fenced` keys refuse actions of an epoch that is past.
 
         Raises:
-            ConfigurationError: a malformed key type, or one declared twice in the same version.
+            ConfigurationError: a malformed key type, one of the bridge's own, or one declared
+                twice in the same version.
         """
         if not key_type or ":" in key_type or "\0" in key_type:
             message = f"a key type is text without a colon, not {key_type!r}"
+            raise ConfigurationError(message)
+        if key_type in OUR_KEY_TYPES:
+            message = f"keys {key_type}:... are the bridge's own: choose another type"
             raise ConfigurationError(message)
         if version < 1:
             message = f"the reducer of {key_type!r}: version must be at least 1, not {version}"
@@ -238,6 +259,14 @@ class App:
         return KeyType(name, version, reduce, project, fenced)
 
 
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The doors of the OmniNode architecture, each checked against its `contract.yaml`."""
+
+    reducer: NodeBridgeReducer
+    store_effect: NodeBridgeStoreEffect
+
+
 class Bridge:
     """An open bridge. Get one from `Bridge.open`."""
 
@@ -247,12 +276,23 @@ class Bridge:
         self.partitions = partitions
         self._database = database
         self._codec = CanonicalCodec()
-        self._key_types = app.key_types()
+        self._key_types = app.key_types() | OUR_KEY_TYPES
         self.canonical_store = CanonicalStoreService(
             database, self._codec, partitions=partitions, key_types=self._key_types
         )
         self.projection_store = ProjectionStoreService(database)
         self.event_log = EventLogService(database)
+        self.event_bus = PostgresEventBus(database, observe=self._observed)
+        self.fsm = FSMStateManager(
+            submit=self.submit,
+            store=self.canonical_store,
+            transitions=TransitionLogService(database, self._codec, partitions=partitions),
+            projections=self.projection_store,
+            caught_up=self._projection_caught_up,
+            codec=self._codec,
+            machine=WORKFLOW,
+        )
+        self._nodes: Nodes | None = None
         self._dead_letters = DeadLetterService(database, self._codec)
         self._host: PartitionHost | None = None
         self._closed = False
@@ -311,7 +351,9 @@ class Bridge:
             if observe is not ignore:
                 bridge.observe(observe)
             stack.push_async_callback(bridge.projection_store.close)
+            stack.push_async_callback(bridge.event_bus.close)
             if writing:
+                bridge._nodes = bridge._open_doors()
                 loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
                 await stack.enter_async_context(loops)
                 alone = database_url is None
@@ -369,6 +411,23 @@ class Bridge:
             await cleaning
 
         stack.push_async_callback(stop_cleaning)
+
+    def _open_doors(self) -> Nodes:
+        """Check every node's contract against its code, then give each what it needs.
+
+        Raises:
+            ConfigurationError: a contract and its code disagree.
+        """
+        for node in (NodeBridgeReducer, NodeBridgeStoreEffect, NodeBridgeOrchestrator):
+            load_node_contract(node)
+        return Nodes(
+            NodeBridgeReducer(self._key_types, self._codec, _now),
+            NodeBridgeStoreEffect(self.canonical_store, self.fsm, self.event_bus, _now),
+        )
+
+    def orchestrator_node(self, run: Runs) -> NodeBridgeOrchestrator:
+        """Return the door to the runs that `run` carries out."""
+        return NodeBridgeOrchestrator(run)
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -548,6 +607,16 @@ class Bridge:
                     goals.append(now)
                 await asyncio.sleep(SETTLE_LOOK_S)
 
+    async def _projection_caught_up(self) -> None:
+        """Return when the projection shows all that is committed now; TimeoutError: it does not."""
+        goal = (await self.event_log.progress()).state_committed
+        async with asyncio.timeout(CAUGHT_UP_S):
+            while True:
+                *_, watermarks = (await self.event_log.progress()).positions
+                if all(map(ge, watermarks, goal)):
+                    return
+                await asyncio.sleep(SETTLE_LOOK_S)
+
     async def _follows(self, goals: Sequence[LogProgress]) -> bool:
         """Return whether what was there at the first goal may still have something to follow.
 
@@ -646,12 +715,21 @@ class Bridge:
         self, progress: Callable[[Verification], None] = lambda _: None
     ) -> Verification:
         """Fold the whole history again and compare hashes, chains, states, projections (R14)."""
-        verifier = VerifierService(self._database, self._codec, self.app.every_version())
+        ours = {(each.name, each.version): each for each in OUR_KEY_TYPES.values()}
+        versions = self.app.every_version() | ours
+        verifier = VerifierService(self._database, self._codec, versions)
         return await verifier.verify(progress)
 
     async def rebuild_projection(self) -> int:
         """Build the projection anew from the log while reads go on (R7); return its rows."""
         return await ProjectionRebuildService(self._database).rebuild()
+
+    @property
+    def nodes(self) -> Nodes:
+        """The doors; BridgeClosed when the bridge is closed, or was opened for reading."""
+        self._writing()
+        assert self._nodes is not None
+        return self._nodes
 
     # -- inside ------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
     ├── InvalidAction            the asker's fault: this action can never be stored
     ├── GaveUp                   an outcome that was not a commit, raised by `.committed()`
     ├── OutcomeUnknown           no answer in time: committed or not, ask again by the same id
+    ├── TooManyWaiting           the bus has no room for one more who waits for an event
     ├── VersionNotReached        a read demanded a version that nobody has committed yet
     ├── BridgeClosed             asked after the bridge was closed, or while it closes
     ├── EffectRefused            raised by an effect's handler: trying again will not help
@@ -67,6 +68,18 @@ class OutcomeUnknown(BridgeError, TimeoutError):
         self.workflow_key = workflow_key
         self.action_id = action_id
         self.waited_s = waited_s
+
+
+class TooManyWaiting(BridgeError):
+    """As many wait for events as the bus lets (R13): wait for some to be told, then ask again."""
+
+    def __init__(self, waiting_max: int) -> None:
+        """Carry the bound."""
+        super().__init__(
+            f"{waiting_max} wait for events already, which is all there is room for: ask again when"
+            " some of them have been told"
+        )
+        self.waiting_max = waiting_max
 
 
 class VersionNotReached(BridgeError):

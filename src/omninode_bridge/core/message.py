@@ -274,6 +274,8 @@ class ReducerGaveUp:
 
 
 Outcome = StateCommitted | ReducerGaveUp
+Event = Outcome | StateConflict
+"""What the nodes tell each other of an action, by its id."""
 
 
 def check_workflow_key(workflow_key: str) -> str:

@@ -108,6 +108,18 @@ class EffectsSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPublished:
+    """An `event` (its type's name) was published on `topic`; `told` is how many waited for it.
+
+    Conflicts are counted by these: a `StateConflict` is told, and is not history.
+    """
+
+    topic: str
+    event: str
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomesForgotten:
     """The cleaner removed `rows` outcomes whose time was over."""
 
@@ -143,6 +155,7 @@ Observation = (
     | TimersFired
     | EffectAttempted
     | EffectsSettled
+    | EventPublished
     | OutcomesForgotten
     | SegmentsDropped
     | LoopStumbled
