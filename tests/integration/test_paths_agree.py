@@ -154,6 +154,8 @@ async def test_both_paths_make_the_same_of_whatever_is_asked(
     both_paths: dict[str, Bridge], asked: list[Call]
 ) -> None:  # R1 to R7: one implementation of them is the oracle of the other
     example = next(_examples)  # each has keys of its own on the two databases of the test
+    for bridge in both_paths.values():
+        await bridge.settled()  # an example that failed may have left something under way
     before = {url: await heads(url) for url in both_paths}
     for call in asked:
         worker, direct = [await ask(bridge, example, call) for bridge in both_paths.values()]
