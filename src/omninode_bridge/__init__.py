@@ -27,6 +27,7 @@ from omninode_bridge.core.message import (
 from omninode_bridge.core.observation import (
     BatchCommitted,
     CommitRefused,
+    HintsFollowed,
     IntentsDispatched,
     LoopStumbled,
     Observation,
@@ -52,6 +53,7 @@ __all__ = [
     "DatabaseRefused",
     "DatabaseUnavailable",
     "GaveUp",
+    "HintsFollowed",
     "Illegal",
     "Intent",
     "IntentsDispatched",

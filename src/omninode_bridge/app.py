@@ -56,6 +56,7 @@ from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.projection_rebuild import ProjectionRebuildService
 from omninode_bridge.services.projection_store import ProjectionStoreService
 from omninode_bridge.services.verifier import VerifierService
+from omninode_bridge.settings import check_redis_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
         ModelWorkflowProjection,
         ModelWorkflowState,
     )
+    from omninode_bridge.infrastructure.redis_hints import RedisHints
+    from omninode_bridge.ports import Hints
     from omninode_bridge.services.event_log import LogProgress
     from omninode_bridge.services.verifier import Verification
 
@@ -204,6 +207,7 @@ class Bridge:
         *,
         data_dir: Path | str | None = None,
         database_url: str | None = None,
+        redis_url: str | None = None,
         partitions: int | None = None,
         writing: bool = True,
         observe: Observe = ignore,
@@ -212,16 +216,20 @@ class Bridge:
         """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
 
         Without either, the embedded database of this user's data folder is used. `partitions` is
-        for a new database (4 by default); an existing one keeps its number. With `writing=False`
+        for a new database (4 by default); an existing one keeps its number. `redis_url` names a
+        Redis that processes share to save work on actions that are asked again (the extra `redis`);
+        it decides nothing, and may be away. With `writing=False`
         the bridge only reads, beside any writer. `observe` is told the facts of
         `core.observation`. `on_wait` is called once if another writer holds the data folder and
         has to be waited for.
 
         Raises:
-            ConfigurationError: what is asked for does not fit the database that is there.
+            ConfigurationError: what is asked for does not fit the database that is there, or Redis
+                is to be used and its package is not installed.
             DatabaseUnavailable: the server cannot be reached.
         """
         async with AsyncExitStack() as stack:
+            new_hints = None if redis_url is None else _redis_hints(redis_url)
             connect: Mapping[str, Any]
             if database_url is not None:
                 if data_dir is not None:
@@ -249,13 +257,18 @@ class Bridge:
                 loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
                 await stack.enter_async_context(loops)
                 alone = database_url is None
-                await bridge._start(stack, loops, alone=alone)
+                hints: Hints | None = None
+                if new_hints is not None:
+                    hints = await stack.enter_async_context(new_hints(bridge._observed))
+                await bridge._start(stack, loops, hints, alone=alone)
             try:
                 yield bridge
             finally:
                 bridge._closed = True
 
-    async def _start(self, stack: AsyncExitStack, loops: Database, *, alone: bool) -> None:
+    async def _start(
+        self, stack: AsyncExitStack, loops: Database, hints: Hints | None, *, alone: bool
+    ) -> None:
         """Start the loops on their own connections, so that reads never hold commits up.
 
         `alone`: we hold the data folder's writer lock, so leases that are left are a dead one's.
@@ -263,13 +276,15 @@ class Bridge:
         leases = LeaseService(loops, self.partitions)
         if alone:
             await leases.break_all()
+        store = CanonicalStoreService(loops, self._codec, partitions=self.partitions)
         world = World(
             partitions=self.partitions,
             name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
             lease=LEASE,
             key_types=self._key_types,
             codec=self._codec,
-            store=CanonicalStoreService(loops, self._codec, partitions=self.partitions),
+            store=store,
+            outcomes=store,
             actions=ActionLogService(loops, self._codec),
             intents=IntentLogService(loops, self._codec),
             projections=ProjectionLogService(loops, self._codec),
@@ -279,6 +294,7 @@ class Bridge:
             uniform=random.uniform,
             observe=self._observed,
             advanced=self.projection_store.advanced,
+            hints=hints,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(
@@ -646,6 +662,23 @@ def _expire(future: asyncio.Future[Outcome], action: SealedAction, waited_s: flo
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _redis_hints(url: str) -> Callable[[Observe], RedisHints]:
+    """Return what makes hints of the Redis at `url`, having found out that it can."""
+    try:
+        check_redis_url(url)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    try:
+        from omninode_bridge.infrastructure.redis_hints import RedisHints  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        message = (
+            "a Redis is named, but the package that speaks to it is missing:"
+            " pip install omninode-bridge[redis]"
+        )
+        raise ConfigurationError(message) from error
+    return lambda observe: RedisHints(url, observe=observe)
 
 
 async def _require_migrated(connect: Mapping[str, Any]) -> None:

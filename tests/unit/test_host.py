@@ -51,6 +51,7 @@ async def hosting(
         key_types=KEY_TYPES,
         codec=CODEC,
         store=world.store,
+        outcomes=world.store,
         actions=world.actions,
         intents=world.intents,
         projections=world.projections,

@@ -136,6 +136,7 @@ async def hired(
         0,
         OWNER,
         store=store or world.store,
+        outcomes=world.store,
         action_log=world.actions,
         key_types=KEY_TYPES,
         codec=CODEC,

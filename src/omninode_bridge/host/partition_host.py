@@ -188,6 +188,8 @@ class PartitionHost:
             partition,
             token,
             store=world.store,
+            outcomes=world.outcomes,
+            hints=world.hints,
             action_log=world.actions,
             key_types=world.key_types,
             codec=world.codec,

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
         ActionLog,
         CanonicalStore,
         Clock,
+        Hints,
         IntentLog,
         Leases,
         ProjectionLog,
+        RememberedOutcomes,
     )
 
 
@@ -33,6 +35,7 @@ class World:
     key_types: Mapping[str, KeyType]
     codec: Codec
     store: CanonicalStore
+    outcomes: RememberedOutcomes
     actions: ActionLog
     intents: IntentLog
     projections: ProjectionLog
@@ -42,3 +45,4 @@ class World:
     uniform: Uniform
     observe: Observe
     advanced: Callable[[Iterable[tuple[str, int]]], None]
+    hints: Hints | None = None

@@ -18,7 +18,12 @@ from omninode_bridge.testing.logs import (
     MemoryProjectionLog,
     MemorySegments,
 )
-from omninode_bridge.testing.stores import MemoryCanonicalStore, MemoryLeases, MemoryOutcomes
+from omninode_bridge.testing.stores import (
+    MemoryCanonicalStore,
+    MemoryHints,
+    MemoryLeases,
+    MemoryOutcomes,
+)
 from omninode_bridge.testing.tables import Tables
 
 if TYPE_CHECKING:
@@ -33,7 +38,10 @@ SEGMENT_ENTRIES: Final = 200_000
 
 
 class MemoryWorld:
-    """The ports `store`, `actions`, `intents`, `projections`, `leases`, `outcomes`, `segments`.
+    """The ports of a bridge, all over one store.
+
+    They are `store` (which recalls outcomes as well), `actions`, `intents`, `projections`,
+    `leases`, `outcomes` (which cleans them), `segments` and `hints`.
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -65,6 +73,7 @@ class MemoryWorld:
         self.leases = MemoryLeases(tables, interruptions, clock)
         self.outcomes = MemoryOutcomes(tables, interruptions, clock)
         self.segments = MemorySegments(tables, interruptions)
+        self.hints = MemoryHints()
 
     def interrupt(self, call: Call, *, when: When, skip: int = 0, times: int = 1) -> None:
         """Let the next `times` calls of `call` raise DatabaseUnavailable, after `skip` that work.
