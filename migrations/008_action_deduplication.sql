@@ -9,7 +9,8 @@ CREATE TABLE action_dedup_log (
     outcome      JSONB       NOT NULL,
     processed_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     expires_at   TIMESTAMPTZ NOT NULL,
-    CONSTRAINT action_dedup_log_pkey PRIMARY KEY (workflow_key, action_id)
+    -- The id first: those that the bridge makes are ordered in time, and so come side by side.
+    CONSTRAINT action_dedup_log_pkey PRIMARY KEY (action_id, workflow_key)
 );
 
 CREATE INDEX idx_action_dedup_expires ON action_dedup_log (expires_at);

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -33,6 +35,7 @@ from omninode_bridge.core.message import (
     check_name,
     check_workflow_key,
     key_type_of,
+    time_ordered_id,
 )
 from omninode_bridge.core.observation import Observation, Observe, ignore
 from omninode_bridge.core.projection import project_plainly
@@ -634,7 +637,7 @@ class Bridge:
         if reply_to is not None:
             check_name("reply_to", reply_to)
         return SealedAction(
-            uuid4() if action_id is None else check_id("action_id", action_id),
+            _new_action_id() if action_id is None else check_id("action_id", action_id),
             key,
             type,
             sealed,
@@ -653,6 +656,10 @@ class Bridge:
 def default_data_dir() -> Path:
     """Return where the embedded database of this user lives unless they say otherwise."""
     return Path(platformdirs.user_data_path("omninode-bridge"))
+
+
+def _new_action_id() -> UUID:
+    return time_ordered_id(time.time_ns() // 1_000_000, secrets.randbits(74))
 
 
 def _expire(future: asyncio.Future[Outcome], action: SealedAction, waited_s: float) -> None:
