@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Leases,
         OutcomeCleaning,
         ProjectionLog,
+        RememberedOutcomes,
         SegmentCleaning,
     )
 
@@ -79,6 +80,7 @@ class Ports:
     """All ports over one store, and what is beside them."""
 
     store: CanonicalStore
+    remembered: RememberedOutcomes
     actions: ActionLog
     intents: IntentLog
     projections: ProjectionLog
@@ -174,6 +176,7 @@ def memory() -> Ports:
     )
     return Ports(
         world.store,
+        world.store,
         world.actions,
         world.intents,
         world.projections,
@@ -190,14 +193,16 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
     async with Database({"dsn": database_url}, connections_max=6) as database:
         log = EventLogService(database)
         await log.create_partitions(PARTITIONS)
+        store = CanonicalStoreService(
+            database,
+            CODEC,
+            partitions=PARTITIONS,
+            lease=LEASE,
+            segment_entries=SEGMENT_ENTRIES,
+        )
         yield Ports(
-            CanonicalStoreService(
-                database,
-                CODEC,
-                partitions=PARTITIONS,
-                lease=LEASE,
-                segment_entries=SEGMENT_ENTRIES,
-            ),
+            store,
+            store,
             ActionLogService(database, CODEC, segment_entries=SEGMENT_ENTRIES),
             IntentLogService(database, CODEC),
             ProjectionLogService(database, CODEC),
