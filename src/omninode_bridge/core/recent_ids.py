@@ -35,7 +35,7 @@ class RecentIds:
         self._old: set[int] = set()
 
     def __len__(self) -> int:
-        """Return how many ids are held."""
+        """Return how many ids are held; one that is in both generations counts twice."""
         return len(self._young) + len(self._old)
 
     def seen(self, ids: Collection[UUID]) -> set[UUID]:
@@ -47,12 +47,11 @@ class RecentIds:
 
     def remember(self, ids: Iterable[UUID]) -> None:
         """Hold `ids`; the oldest may have to go."""
-        for action_id in ids:
-            number = action_id.int
-            if number in self._young:
-                continue
-            if len(self._young) == self._generation_max:
+        numbers = [action_id.int for action_id in ids]
+        if len(self._young) + len(numbers) <= self._generation_max:
+            self._young.update(numbers)
+            return
+        for number in numbers:
+            if number not in self._young and len(self._young) == self._generation_max:
                 self._old, self._young = self._young, set()
-            # In the young generation it lives longer than in the old one, and is counted once.
-            self._old.discard(number)
             self._young.add(number)
