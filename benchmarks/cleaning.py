@@ -46,6 +46,7 @@ SELECT 'bench:' || n % 10000, gen_random_uuid(), md5(n::TEXT) || md5(n::TEXT),
        now() - INTERVAL '1 day' + n * INTERVAL '1 millisecond'
 FROM generate_series(1, $1::INT) n
 """
+LEFT: Final = "SELECT EXISTS (SELECT FROM action_dedup_log WHERE expires_at < now())"
 # Commits that wait for a lock that a cleaning session holds or waits for before them.
 WAITING: Final = """
 SELECT w.pid FROM pg_stat_activity w
@@ -81,17 +82,11 @@ class Watch:
     def __init__(self) -> None:
         """Watch nothing yet."""
         self.seen: Seen | None = None
-        self.forgotten = 0
 
     def observe(self, observation: Observation) -> None:
-        """Take note of commits, and of what was forgotten."""
-        match observation:
-            case BatchCommitted() if self.seen is not None:
-                self.seen.commits_s.append(observation.seconds)
-            case OutcomesForgotten():
-                self.forgotten += observation.rows
-            case _:
-                pass
+        """Take note of commits."""
+        if isinstance(observation, BatchCommitted) and self.seen is not None:
+            self.seen.commits_s.append(observation.seconds)
 
     async def look(self, connection: asyncpg.Connection) -> None:
         """Look for commits that wait, until cancelled."""
@@ -112,6 +107,7 @@ async def main(folder: Path, rows: int, rounds: int, clients: int) -> None:
     server = EmbeddedServer(folder / "data")
     alone, beside, watch = Seen(), Seen(), Watch()
     rates: list[float] = []
+    forgotten: list[Observation] = []
     async with (
         server.use() as address,
         Bridge.open(app, data_dir=folder / "data", observe=watch.observe) as bridge,
@@ -123,7 +119,7 @@ async def main(folder: Path, rows: int, rounds: int, clients: int) -> None:
             range(bridge.partitions),
             outcomes=ActionDedupService(database),
             segments=EventLogService(database),
-            observe=watch.observe,
+            observe=forgotten.append,
         )
         stop = asyncio.Event()
         load = Load("spread", clients, 0)
@@ -133,20 +129,20 @@ async def main(folder: Path, rows: int, rounds: int, clients: int) -> None:
         took = 3.0
         for number in range(rounds):
             await filling.execute(EXPIRED, rows)
-            watch.forgotten = 0
-            await asyncio.sleep(0.5)
+            forgotten.clear()
             watch.seen, began = beside, perf_counter()
             await cleaner.clean()
             took, watch.seen = perf_counter() - began, None
-            if watch.forgotten < rows:  # the bridge's own cleaner was at it just then
+            while await filling.fetchval(LEFT):  # the bridge's own cleaner was at it just then
+                forgotten.clear()
+                await cleaner.clean()
+            if forgotten != [OutcomesForgotten(rows)]:
                 continue
-            rates.append(watch.forgotten / took)
+            rates.append(rows / took)
             watch.seen = alone
             await asyncio.sleep(took)
             watch.seen = None
-            sys.stdout.write(
-                f"{number:3} {watch.forgotten:,} in {took:.1f} s: {rates[-1]:,.0f}/s\n"
-            )
+            sys.stdout.write(f"{number:3} {rows:,} in {took:.1f} s: {rates[-1]:,.0f}/s\n")
             sys.stdout.flush()
         stop.set()
         await asyncio.gather(*asking)

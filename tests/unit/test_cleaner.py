@@ -86,7 +86,7 @@ async def test_the_slower_a_batch_is_the_longer_is_the_pause_behind_it() -> None
         [end - begin for begin, end in zip(limits.began, limits.ended, strict=True)],
         [begin - end for begin, end in zip(limits.began[1:], limits.ended, strict=False)],
     )
-    assert pause >= 2.9 * took, "a timer may be a clock tick early"
+    assert pause >= 1.9 * took, "a timer may be a clock tick early"
 
 
 async def test_segments_behind_all_consumers_are_dropped_and_told() -> None:

@@ -1,7 +1,7 @@
 """Removes what is no longer needed: expired outcomes, and segments behind all consumers (R13).
 
-Rule 1: bounded batches with pauses as long as they take three times over: cleaning never makes a
-        commit wait for long, and leaves it the machine, however slow that is.
+Rule 1: bounded batches with pauses twice as long: cleaning never makes a commit wait for long, and
+        leaves it the machine, however slow that is.
 Rule 2: what cannot be had now (a lock, the database) is tried again at the next round.
 """
 
@@ -30,7 +30,7 @@ BATCH_ROWS: Final = 5_000
 """Some 20 ms of work, so some 60,000 in a second."""
 
 PAUSE_S_MIN: Final = 0.01
-REST_FACTOR: Final = 3
+REST_FACTOR: Final = 2
 EVERY_S: Final = 30.0
 TRANSIENT_TOPICS: Final = ("action", "intent")
 
