@@ -70,6 +70,7 @@ async def opened(world: MemoryWorld) -> AsyncIterator[Doors]:
         key_types=KEY_TYPES,
         codec=CODEC,
         store=world.store,
+        outcomes=world.store,
         actions=world.actions,
         timers=world.timers,
         intents=world.intents,

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ from omninode_bridge.core.message import (
     check_reply_to,
     check_workflow_key,
     key_type_of,
+    time_ordered_id,
 )
 from omninode_bridge.core.observation import Observation, Observe, ignore
 from omninode_bridge.core.projection import project_plainly
@@ -73,6 +76,7 @@ from omninode_bridge.services.projection_rebuild import ProjectionRebuildService
 from omninode_bridge.services.projection_store import ProjectionStoreService
 from omninode_bridge.services.transition_log import TransitionLogService
 from omninode_bridge.services.verifier import VerifierService
+from omninode_bridge.settings import check_redis_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -85,7 +89,8 @@ if TYPE_CHECKING:
         ModelWorkflowProjection,
         ModelWorkflowState,
     )
-    from omninode_bridge.ports import Runs
+    from omninode_bridge.infrastructure.redis_hints import RedisHints
+    from omninode_bridge.ports import Hints, Runs
     from omninode_bridge.services.event_log import LogProgress
     from omninode_bridge.services.verifier import Verification
 
@@ -306,6 +311,7 @@ class Bridge:
         *,
         data_dir: Path | str | None = None,
         database_url: str | None = None,
+        redis_url: str | None = None,
         partitions: int | None = None,
         writing: bool = True,
         observe: Observe = ignore,
@@ -315,7 +321,9 @@ class Bridge:
         """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
 
         Without either, the embedded database of this user's data folder is used. `partitions` is
-        for a new database (4 by default); an existing one keeps its number. With `writing=False`
+        for a new database (4 by default); an existing one keeps its number. `redis_url` names a
+        Redis that processes share to save work on actions that are asked again (the extra `redis`);
+        it decides nothing, and may be away. With `writing=False`
         the bridge only reads, beside any writer. `observe` is told the facts of
         `core.observation`. `on_wait` is called once if another writer holds the data folder and
         has to be waited for. With `pure_reducer=False` the bridge takes the direct path: a
@@ -324,10 +332,12 @@ class Bridge:
         server.
 
         Raises:
-            ConfigurationError: what is asked for does not fit the database that is there.
+            ConfigurationError: what is asked for does not fit the database that is there, or Redis
+                is to be used and its package is not installed.
             DatabaseUnavailable: the server cannot be reached.
         """
         async with AsyncExitStack() as stack:
+            new_hints = None if redis_url is None else _redis_hints(redis_url)
             connect: Mapping[str, Any]
             if database_url is not None:
                 if data_dir is not None:
@@ -357,14 +367,23 @@ class Bridge:
                 loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
                 await stack.enter_async_context(loops)
                 alone = database_url is None
-                await bridge._start(stack, loops, alone=alone, pure_reducer=pure_reducer)
+                hints: Hints | None = None
+                if new_hints is not None:
+                    hints = await stack.enter_async_context(new_hints(bridge._observed))
+                await bridge._start(stack, loops, hints, alone=alone, pure_reducer=pure_reducer)
             try:
                 yield bridge
             finally:
                 bridge._closed = True
 
     async def _start(
-        self, stack: AsyncExitStack, loops: Database, *, alone: bool, pure_reducer: bool
+        self,
+        stack: AsyncExitStack,
+        loops: Database,
+        hints: Hints | None,
+        *,
+        alone: bool,
+        pure_reducer: bool,
     ) -> None:
         """Start the loops on their own connections, so that reads never hold commits up.
 
@@ -374,6 +393,7 @@ class Bridge:
         if alone:
             await leases.break_all()
         effects = EffectStoreService(loops, self._codec)
+        store = CanonicalStoreService(loops, self._codec, partitions=self.partitions)
         world = World(
             partitions=self.partitions,
             name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
@@ -381,7 +401,8 @@ class Bridge:
             key_types=self._key_types,
             effect_types=self.app.effect_types(),
             codec=self._codec,
-            store=CanonicalStoreService(loops, self._codec, partitions=self.partitions),
+            store=store,
+            outcomes=store,
             actions=ActionLogService(loops, self._codec),
             timers=TimerService(loops),
             intents=IntentLogService(loops, self._codec),
@@ -396,6 +417,7 @@ class Bridge:
             observe=self._observed,
             advanced=self.projection_store.advanced,
             pure_reducer=pure_reducer,
+            hints=hints,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(
@@ -825,7 +847,7 @@ class Bridge:
         if reply_to is not None:
             check_reply_to(reply_to)
         return SealedAction(
-            uuid4() if action_id is None else check_id("action_id", action_id),
+            _new_action_id() if action_id is None else check_id("action_id", action_id),
             key,
             type,
             sealed,
@@ -848,6 +870,10 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_path("omninode-bridge"))
 
 
+def _new_action_id() -> UUID:
+    return time_ordered_id(time.time_ns() // 1_000_000, secrets.randbits(74))
+
+
 def _expire(future: asyncio.Future[Outcome], action: SealedAction, waited_s: float) -> None:
     if not future.done():
         future.set_exception(OutcomeUnknown(action.workflow_key, action.action_id, waited_s))
@@ -855,6 +881,23 @@ def _expire(future: asyncio.Future[Outcome], action: SealedAction, waited_s: flo
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _redis_hints(url: str) -> Callable[[Observe], RedisHints]:
+    """Return what makes hints of the Redis at `url`, having found out that it can."""
+    try:
+        check_redis_url(url)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    try:
+        from omninode_bridge.infrastructure.redis_hints import RedisHints  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        message = (
+            "a Redis is named, but the package that speaks to it is missing:"
+            " pip install omninode-bridge[redis]"
+        )
+        raise ConfigurationError(message) from error
+    return lambda observe: RedisHints(url, observe=observe)
 
 
 async def _require_migrated(connect: Mapping[str, Any]) -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         OutcomeCleaning,
         ParkedEffects,
         ProjectionLog,
+        RememberedOutcomes,
         SegmentCleaning,
         StateReplacing,
         Timers,
@@ -104,6 +105,7 @@ class Ports:
     """All ports over one store, and what is beside them."""
 
     store: CanonicalStore
+    remembered: RememberedOutcomes
     actions: ActionLog
     intents: IntentLog
     projections: ProjectionLog
@@ -239,6 +241,7 @@ def memory() -> Ports:
     )
     return Ports(
         world.store,
+        world.store,
         world.actions,
         world.intents,
         world.projections,
@@ -271,6 +274,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             segment_entries=SEGMENT_ENTRIES,
         )
         yield Ports(
+            store,
             store,
             ActionLogService(database, CODEC, segment_entries=SEGMENT_ENTRIES),
             IntentLogService(database, CODEC),

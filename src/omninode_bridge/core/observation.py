@@ -37,6 +37,15 @@ class CommitRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class HintsFollowed:
+    """Hints named `ids` actions of a batch; `known` had an outcome, the others are folded."""
+
+    partition: int
+    ids: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class OwnershipChanged:
     """This process took a partition, lost it to another, or let it go."""
 
@@ -148,6 +157,7 @@ class LoopStumbled:
 Observation = (
     BatchCommitted
     | CommitRefused
+    | HintsFollowed
     | OwnershipChanged
     | ProjectionApplied
     | WatermarkRegressed

@@ -43,7 +43,7 @@ SEGMENT_ENTRIES: Final = 200_000
 
 
 class CanonicalStoreService:
-    """Reads and commits states. Implements the port `CanonicalStore`.
+    """Reads and commits states. Implements the ports `CanonicalStore` and `RememberedOutcomes`.
 
     `key_types` and `partitions` are needed by `try_commit` alone, which folds by itself.
     Each commit that shows an owner's token lengthens its lease to `lease` from now.
@@ -100,6 +100,17 @@ class CanonicalStoreService:
                 known = await _Locked(self, connection).recall_in(commit.partition, names)
                 return replace(result, known=known)
             return result
+
+    async def recall(
+        self, partition: int, names: Iterable[ActionName]
+    ) -> dict[ActionName, Remembered]:
+        """Return the remembered outcomes among `names`, without the partition's lock.
+
+        An outcome and its log entry are committed together, and one statement reads both: whatever
+        is found is whole and final (R3). What is not found may be under way.
+        """
+        async with self._database.connection() as connection:
+            return await _Locked(self, connection).recall_in(partition, names)
 
     @asynccontextmanager
     async def locked(self, partition: int) -> AsyncIterator[_Locked]:

@@ -1,4 +1,4 @@
-"""The truth in memory: implements the ports `CanonicalStore`, `Leases` and `OutcomeCleaning`."""
+"""The truth in memory: states, outcomes, leases, and the hints that are no truth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omninode_bridge.testing.commits import commit_in
 from omninode_bridge.testing.tables import Changes, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
     from datetime import timedelta
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class MemoryCanonicalStore:
-    """Implements the ports `CanonicalStore` and `StateReplacing`."""
+    """Implements the ports `CanonicalStore`, `RememberedOutcomes` and `StateReplacing`."""
 
     def __init__(
         self,
@@ -60,6 +60,15 @@ class MemoryCanonicalStore:
                 result = self.commit_in(changes, commit)
                 self.tables.apply(commit.partition, changes)
                 return result
+
+    async def recall(
+        self, partition: int, names: Iterable[ActionName]
+    ) -> dict[ActionName, Remembered]:
+        """Return the remembered outcomes among `names`; what is under way is not among them."""
+        with self.interruptions.around("store.recall"):
+            self.tables.partition(partition)
+            outcomes = self.tables.outcomes
+            return {name: outcomes[name].remembered for name in names if name in outcomes}
 
     @asynccontextmanager
     async def locked(self, partition: int) -> AsyncIterator[MemoryLockedPartition]:
@@ -187,3 +196,22 @@ class MemoryOutcomes:
             for name in expired[:limit]:
                 del rows[name]
             return len(expired[:limit])
+
+
+class MemoryHints:
+    """Implements the port `Hints`: the same for all who share it.
+
+    `ids` may be changed by a test: hints forget, and they lie.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.ids: set[UUID] = set()
+
+    async def seen(self, ids: Collection[UUID]) -> set[UUID]:
+        """Return those of `ids` that it holds."""
+        return self.ids.intersection(ids)
+
+    def remember(self, ids: Iterable[UUID]) -> None:
+        """Hold `ids`."""
+        self.ids.update(ids)

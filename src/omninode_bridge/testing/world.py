@@ -20,7 +20,12 @@ from omninode_bridge.testing.logs import (
     MemorySegments,
 )
 from omninode_bridge.testing.looking import MemoryProjectionList, MemoryTransitionLog
-from omninode_bridge.testing.stores import MemoryCanonicalStore, MemoryLeases, MemoryOutcomes
+from omninode_bridge.testing.stores import (
+    MemoryCanonicalStore,
+    MemoryHints,
+    MemoryLeases,
+    MemoryOutcomes,
+)
 from omninode_bridge.testing.tables import Tables
 
 if TYPE_CHECKING:
@@ -36,7 +41,11 @@ SEGMENT_ENTRIES: Final = 200_000
 
 
 class MemoryWorld:
-    """The ports `store`, `actions`, `timers`, `intents`, `projections`, `leases`, `outcomes`, ...
+    """The ports of a bridge, all over one store.
+
+    They are `store` (which recalls outcomes as well), `actions`, `timers`, `intents`, `effects`,
+    `projections`, `leases`, `outcomes` (which cleans them), `segments`, `hints`, and what looks:
+    `transition_log`, `projection_list`.
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -78,6 +87,7 @@ class MemoryWorld:
         self.transition_log = MemoryTransitionLog(tables)
         self.projection_list = MemoryProjectionList(tables)
         self.segments = MemorySegments(tables, interruptions)
+        self.hints = MemoryHints()
 
     def interrupt(self, call: Call, *, when: When, skip: int = 0, times: int = 1) -> None:
         """Let the next `times` calls of `call` raise DatabaseUnavailable, after `skip` that work.
