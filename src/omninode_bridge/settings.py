@@ -98,10 +98,10 @@ def _read(kind: type[_S]) -> _S:
     try:
         return kind()
     except ValidationError as error:
-        what = "; ".join(f"{_variable(each['loc'][0])}: {each['msg']}" for each in error.errors())
-        raise ConfigurationError(what) from None
+        said = [(_variable(kind, each["loc"][0]), each["msg"]) for each in error.errors()]
+        raise ConfigurationError("; ".join(f"{name}: {why}" for name, why in said)) from None
 
 
-def _variable(place: int | str) -> str:
+def _variable(kind: type[BaseSettings], place: int | str) -> str:
     """Return the name of the variable that pydantic calls `place`: a field, or its alias."""
-    return f"OMNINODE_{place.upper()}" if place in Settings.model_fields else str(place)
+    return f"OMNINODE_{place.upper()}" if place in kind.model_fields else str(place)
