@@ -51,4 +51,4 @@ class World:
     new_id: Callable[[], UUID]
     uniform: Uniform
     observe: Observe
-    advanced: Callable[[Iterable[tuple[str, int]]], None]
+    advanced: Callable[[Iterable[tuple[str, int, str]]], None]

@@ -51,6 +51,7 @@ class Compensation(Book):
             self._undo_failed(record, "invalid", str(error))
 
     def undo_answered(self, step: RunStep, record: Record, answer: Answer) -> None:
+        """Take the answer to an undo: it is undone, asked for again, or has failed for good."""
         assert step.undo is not None, step.name
         undo = record["undo"]
         del undo["ask"]
