@@ -179,13 +179,13 @@ async def test_a_poison_action_is_retried_with_jitter_and_not_for_ever(bridge: B
 async def test_a_rejection_is_a_decision_and_is_retried_only_on_demand(bridge: Bridge) -> None:
     for on, attempts in (([], 1), (["rejected"], 3)):
         retry: dict[str, Any] = {"attempts": 3, "base_ms": 10, "cap_ms": 20}
-        step = reserve(retry=retry | ({"on": on} if on else {}))
+        step = reserve(retry=retry | ({"reasons": on} if on else {}))
         outcome = await bridge.run(contract(step), ORDER | {"quantity": 101})
         assert outcome.step("reserve").attempts == attempts
 
 
 async def test_a_retry_succeeds_when_the_world_has_changed(bridge: Bridge) -> None:
-    retry = {"attempts": 50, "base_ms": 20, "cap_ms": 50, "on": ["rejected"]}
+    retry = {"attempts": 50, "base_ms": 20, "cap_ms": 50, "reasons": ["rejected"]}
     await bridge.submit("stock:tea", "Reserved", {"order": "other", "quantity": 100})
     run = asyncio.create_task(bridge.run(contract(reserve(retry=retry)), ORDER, workflow_id="1"))
     await attempted(bridge, "1", "reserve", 3)

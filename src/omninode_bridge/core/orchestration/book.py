@@ -82,7 +82,7 @@ class Book:
 
     def may_retry(self, retry: Retry, attempt: Record, reason: str) -> bool:
         """Return whether an attempt that failed for `reason` may be followed by another."""
-        return attempt["attempts"] < retry.attempts and reason in retry.on
+        return attempt["attempts"] < retry.attempts and reason in retry.reasons
 
     def wait_ms(self, retry: Retry, attempt: Record) -> float:
         """Return the jittered wait before the next attempt, and keep it for the one after."""

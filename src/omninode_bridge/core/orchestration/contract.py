@@ -49,7 +49,7 @@ REASONS: Final = (
 """For which a failed attempt may be followed by another: give-ups, dead effects, time-outs."""
 
 RETRIED: Final = ("reducer_error", "conflict", "timeout", "dead")
-"""Unless `on` says otherwise. The others are decisions: asking again gets the same one."""
+"""Unless `reasons` says otherwise. The others are decisions: asking again gets the same one."""
 
 NO_UNDO: Final = "none"
 _STEP_OPTIONAL: Final = (
@@ -80,7 +80,7 @@ class Retry:
     attempts: int
     base_ms: int
     cap_ms: int
-    on: tuple[str, ...]
+    reasons: tuple[str, ...]
 
     def as_document(self) -> dict[str, Any]:
         """Return it as it stands in a contract."""
@@ -88,7 +88,7 @@ class Retry:
             "attempts": self.attempts,
             "base_ms": self.base_ms,
             "cap_ms": self.cap_ms,
-            "on": list(self.on),
+            "reasons": list(self.reasons),
         }
 
 
@@ -247,14 +247,14 @@ def _undo(value: Value) -> Undo:
 def _retry(value: Value | None, attempts: int) -> Retry:
     if value is None:
         return Retry(attempts, BASE_MS, CAP_MS, RETRIED)
-    fields = value.fields(("attempts",), ("base_ms", "cap_ms", "on"))
+    fields = value.fields(("attempts",), ("base_ms", "cap_ms", "reasons"))
     base_ms = fields["base_ms"].number(WAIT_MS_MAX) if "base_ms" in fields else BASE_MS
     cap_ms = max(base_ms, CAP_MS)
     if "cap_ms" in fields:
         cap_ms = fields["cap_ms"].number(WAIT_MS_MAX)
         if cap_ms < base_ms:
             raise fields["cap_ms"].fault(f"'cap_ms' must be at least 'base_ms', which is {base_ms}")
-    on: tuple[str, ...] = RETRIED
-    if "on" in fields:
-        on = tuple(each.choice(*REASONS) for each in fields["on"].items())
-    return Retry(fields["attempts"].number(ATTEMPTS_MAX), base_ms, cap_ms, on)
+    reasons: tuple[str, ...] = RETRIED
+    if "reasons" in fields:
+        reasons = tuple(each.choice(*REASONS) for each in fields["reasons"].items())
+    return Retry(fields["attempts"].number(ATTEMPTS_MAX), base_ms, cap_ms, reasons)
