@@ -41,6 +41,8 @@ async def start_and_kill(data_dir: Path, first: int, ended: dict[int, str]) -> i
                         if kill is None:
                             delay_s = random.uniform(0, 0.3)  # noqa: S311 - no secret
                             kill = loop.call_later(delay_s, process.send_signal, signal.SIGKILL)
+                    case _:
+                        pass
     finally:
         if kill is None:
             process.kill()
