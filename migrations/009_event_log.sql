@@ -93,6 +93,8 @@ CREATE TABLE event_log_reducer_gave_up (
 );
 
 CREATE INDEX idx_reducer_gave_up_action ON event_log_reducer_gave_up USING hash (action_id);
+CREATE INDEX idx_reducer_gave_up_reason
+    ON event_log_reducer_gave_up ((body ->> 'reason'), partition, "offset");
 
 -- Each transition of a state machine, as its reducer tells it: an index into history by what it means.
 CREATE TABLE event_log_fsm_state_transitioned (

@@ -55,11 +55,16 @@ def _count(state: dict[str, Any], action: Action) -> Transition | Rejection:
             return Rejection(f"unknown type {action.type}")
     count = state.get("count", 0) + 1
     total = state.get("total", 0) + action.payload.get("amount", 0)
-    intents = tuple(
-        Intent.submit(target, "Counted", {"amount": action.payload.get("amount", 0)})
-        for target in action.payload.get("passes_on_to", ())
-    )
-    return Transition({"count": count, "total": total}, intents)
+    return Transition({"count": count, "total": total}, _asked(action))
+
+
+def _asked(action: Action) -> tuple[Intent, ...]:
+    """Return what the payload asks for: follow-up actions, and an effect."""
+    amount, targets = action.payload.get("amount", 0), action.payload.get("passes_on_to", ())
+    asked = [Intent.submit(target, "Counted", {"amount": amount}) for target in targets]
+    if "mail" in action.payload:
+        asked.append(Intent(action.payload["mail"]))
+    return tuple(asked)
 
 
 @app.projection("counter")

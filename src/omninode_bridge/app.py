@@ -51,6 +51,7 @@ from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import LEASE, CanonicalStoreService
 from omninode_bridge.services.cleaner import Cleaner
+from omninode_bridge.services.dead_letters import DeadLetterService
 from omninode_bridge.services.effect_store import EffectStoreService
 from omninode_bridge.services.event_log import (
     ActionLogService,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from omninode_bridge.core.projection import Project
     from omninode_bridge.core.reducer import Reducer
     from omninode_bridge.infrastructure.entities import (
+        ModelDeadLetter,
         ModelWorkflowProjection,
         ModelWorkflowState,
     )
@@ -293,6 +295,7 @@ class Bridge:
         self._runs = RunDoor(
             self.submit, self.canonical_store, self.projection_store, self._codec, self.lease_id
         )
+        self._dead_letters = DeadLetterService(database, self._codec)
         self._host: PartitionHost | None = None
         self._closed = False
         self._observers: list[Observe] = []
@@ -714,6 +717,42 @@ class Bridge:
                 for intent in line["intents"]:
                     intent["effects"] = ends.get(intent["intent_id"], [])
         return found
+
+    async def dead_letters(
+        self,
+        *,
+        reason: str | None = None,
+        after: ModelDeadLetter | None = None,
+        limit: int = 100,
+    ) -> Sequence[ModelDeadLetter]:
+        """Return a page of dead letters behind `after`: given-up actions, then dead effects.
+
+        Without a `reason`: what is broken (`reducer_error`, `invalid`, and dead effects).
+        """
+        return await self._dead_letters.list(reason=reason, after=after, limit=limit)
+
+    async def dead_letter(self, letter_id: UUID) -> Sequence[ModelDeadLetter]:
+        """Return the dead letters of an action id (one a key) or of an intent's id."""
+        return await self._dead_letters.find(letter_id)
+
+    async def redrive(self, letter: ModelDeadLetter) -> bool:
+        """Put a dead letter back, durably; return whether that was to be done.
+
+        An action is applied under its own id: the commit replaces the give-up that is remembered,
+        so twice redriven is once applied. An effect is tried again from its first attempt on. A
+        bridge that only reads may do this; whoever runs the reducers and handlers does the rest.
+
+        Raises:
+            ConfigurationError: the payload of an action was not kept.
+        """
+        if letter.kind == "effect":
+            return await self._dead_letters.redrive_effect(letter)
+        action = self._dead_letters.redriven_action(letter)
+        if self._host is not None and not self._closed:
+            await self._host.enqueue(action)
+        else:
+            await ActionLogService(self._database, self._codec).append(letter.partition, [action])
+        return True
 
     async def verify(
         self, progress: Callable[[Verification], None] = lambda _: None

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 from omninode_bridge.core.commit import Accepted, Commit, Move, Refusal, outcomes_of
-from omninode_bridge.core.message import Intent, SealedAction, StateCommitted, key_type_of
+from omninode_bridge.core.message import (
+    FSM_STATE_TRANSITIONED,
+    Intent,
+    SealedAction,
+    StateCommitted,
+    key_type_of,
+)
 from omninode_bridge.core.projection import Projection
 from omninode_bridge.core.reducer import NEVER_SEEN, KeyType, Snapshot, Step, Transition, fold
 from tests.bridges import app
@@ -28,7 +34,10 @@ KEYS: Final = [f"counter:{n}" for n in range(6)]
 
 def _keep(_: dict[str, Any], action: Action) -> Transition:
     """Make the payload the state, and tell of it."""
-    return Transition(action.payload, (Intent("Kept", action.workflow_key, action.payload),))
+    told = [Intent("Kept", action.workflow_key, action.payload)]
+    if "transition" in action.payload:
+        told.append(Intent(FSM_STATE_TRANSITIONED, payload=action.payload["transition"]))
+    return Transition(action.payload, tuple(told))
 
 
 def _show(_key: str, state: dict[str, Any], _type: str, _at: datetime) -> Projection:

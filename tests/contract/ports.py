@@ -20,7 +20,13 @@ from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import CanonicalStoreService
-from omninode_bridge.services.event_log import ActionLogService, EventLogService, IntentLogService
+from omninode_bridge.services.effect_store import EffectStoreService
+from omninode_bridge.services.event_log import (
+    ActionLogService,
+    EventLogService,
+    IntentLogService,
+    TimerService,
+)
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.testing import MemoryWorld, SettableClock
@@ -32,11 +38,15 @@ if TYPE_CHECKING:
     from omninode_bridge.ports import (
         ActionLog,
         CanonicalStore,
+        EffectEnds,
+        EffectLog,
         IntentLog,
         Leases,
         OutcomeCleaning,
+        ParkedEffects,
         ProjectionLog,
         SegmentCleaning,
+        Timers,
     )
 
 PARTITIONS: Final = 2
@@ -65,6 +75,18 @@ class Beside(Protocol):
         """Retire a consumer."""
         ...
 
+    async def now(self) -> datetime:
+        """Return the time of the store's clock."""
+        ...
+
+    async def redrive(self, partition: int, intent_id: UUID) -> bool:
+        """Try a dead effect again; return whether it was dead."""
+        ...
+
+    async def transitions(self, partition: int) -> list[tuple[int, dict[str, Any]]]:
+        """Return offset and transition of each entry of the `fsm-state-transitioned` log."""
+        ...
+
     async def row(self, workflow_key: str) -> tuple[int, str, str] | None:
         """Return version, tag and last action of a projected row."""
         ...
@@ -85,6 +107,10 @@ class Ports:
     leases: Leases
     outcomes: OutcomeCleaning
     segments: SegmentCleaning
+    timers: Timers
+    effect_log: EffectLog
+    parked_effects: ParkedEffects
+    effect_ends: EffectEnds
     beside: Beside
 
 
@@ -108,6 +134,16 @@ class _BesideMemory:
     async def retire(self, consumer: str, topic: str) -> None:
         self._world.retire(consumer, topic)
 
+    async def now(self) -> datetime:
+        return self._clock()
+
+    async def redrive(self, partition: int, intent_id: UUID) -> bool:
+        return self._world.effects.redrive(partition, intent_id)
+
+    async def transitions(self, partition: int) -> list[tuple[int, dict[str, Any]]]:
+        logged = self._world.transitions(partition)
+        return [(n + 1, CODEC.decode(intent.payload)) for n, intent in enumerate(logged)]
+
     async def row(self, workflow_key: str) -> tuple[int, str, str] | None:
         entry = self._world.projection(workflow_key)
         return None if entry is None else (entry.version, entry.projection.tag, entry.action_type)
@@ -128,6 +164,8 @@ class _BesidePostgres:
         await self._database.execute(
             "UPDATE action_dedup_log SET expires_at = expires_at - $1::INTERVAL", time
         )
+        await self._database.execute("UPDATE timers SET due_at = due_at - $1::INTERVAL", time)
+        await self._database.execute("UPDATE effects SET due_at = due_at - $1::INTERVAL", time)
 
     async def until_it_waits(self, task: asyncio.Task[Any]) -> None:
         async with asyncio.timeout(WAIT_S):
@@ -145,6 +183,24 @@ class _BesidePostgres:
 
     async def retire(self, consumer: str, topic: str) -> None:
         await self._log.retire(consumer, topic)
+
+    async def now(self) -> datetime:
+        now: datetime = await self._database.fetchval("SELECT clock_timestamp()")
+        return now
+
+    async def redrive(self, partition: int, intent_id: UUID) -> bool:
+        was_dead: bool = await self._database.fetchval(
+            "SELECT effects_redrive($1, $2)", partition, intent_id
+        )
+        return was_dead
+
+    async def transitions(self, partition: int) -> list[tuple[int, dict[str, Any]]]:
+        rows = await self._database.fetch(
+            'SELECT "offset", body::TEXT AS body FROM event_log_fsm_state_transitioned'
+            ' WHERE partition = $1 ORDER BY "offset"',
+            partition,
+        )
+        return [(row["offset"], orjson.loads(row["body"])["transition"]) for row in rows]
 
     async def row(self, workflow_key: str) -> tuple[int, str, str] | None:
         row = await self._database.fetchrow(
@@ -180,6 +236,10 @@ def memory() -> Ports:
         world.leases,
         world.outcomes,
         world.segments,
+        world.timers,
+        world.effects,
+        world.effects,
+        world.effects,
         _BesideMemory(world, clock),
     )
 
@@ -189,6 +249,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
     """Yield the ports of PostgreSQL on a new migrated database."""
     async with Database({"dsn": database_url}, connections_max=6) as database:
         log = EventLogService(database)
+        effects = EffectStoreService(database, CODEC, segment_entries=SEGMENT_ENTRIES)
         await log.create_partitions(PARTITIONS)
         yield Ports(
             CanonicalStoreService(
@@ -204,6 +265,10 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             LeaseService(database, PARTITIONS),
             ActionDedupService(database),
             log,
+            TimerService(database, segment_entries=SEGMENT_ENTRIES),
+            effects,
+            effects,
+            effects,
             _BesidePostgres(database),
         )
 

@@ -219,6 +219,7 @@ async def test_intents_go_behind_the_slowest_target(ports: Ports) -> None:
     asked = action(payload={"passes_on_to": targets})
     await committed(ports, asked)
     await ports.actions.append(0, [], Source(0, 10, []))
+    await ports.effect_ends.settle(0, None, [], [], 10)
     assert await ports.segments.drop_segments("intent", 0) == 0
     await ports.actions.append(1, [], Source(0, 6, []))
     assert await ports.segments.drop_segments("intent", 0) == 1
@@ -235,32 +236,24 @@ async def test_intents_go_behind_the_slowest_target(ports: Ports) -> None:
     assert list(beyond if not isinstance(beyond, CutOff) else ["cut off"]) == []
 
 
-async def test_an_intent_nobody_handles_keeps_its_segment_and_those_behind_it(
-    ports: Ports,
-) -> None:
-    passing_on = action(payload={"passes_on_to": [f"counter:{n}" for n in range(5)]})
-    await committed(ports, passing_on)  # segments of four: 1-4, 5-8, 9-12, 13-...
-    await committed(ports, action("document:1"))  # 6: nobody is there for it
-    await committed(ports, action(payload={"passes_on_to": [f"counter:{n}" for n in range(10)]}))
+async def test_intents_stay_until_their_effects_have_passed_them(ports: Ports) -> None:
+    await committed(ports, action(payload={"passes_on_to": [f"counter:{n}" for n in range(8)]}))
     for home in (0, 1):
-        await ports.actions.append(home, [], Source(0, 17, []))
+        await ports.actions.append(home, [], Source(0, 9, []))
+    await ports.effect_ends.settle(0, None, [], [], 5)
     assert await ports.segments.drop_segments("intent", 0) == 1
     assert await ports.segments.drop_segments("intent", 0) == 0
     assert await ports.intents.read(0, 4, 10) == CutOff(5)
-    page = await ports.intents.read(0, 5, 100)
-    assert not isinstance(page, CutOff)
-    assert [entry.offset for entry in page] == list(range(5, 17))
-    assert [entry.intent.intent_type for entry in page[:3]] == [
-        "SubmitAction",
-        "Kept",
-        "SubmitAction",
-    ]
+    assert await ports.effect_log.read(0, 4, 10) == CutOff(5)
+    await ports.effect_ends.settle(0, None, [], [], 9)
+    assert await ports.segments.drop_segments("intent", 0) == 1
 
 
 async def test_cutting_off_rather_fails_than_makes_a_commit_wait(ports: Ports) -> None:
     await committed(ports, action(payload={"passes_on_to": [f"counter:{n}" for n in range(4)]}))
     for home in (0, 1):
         await ports.actions.append(home, [], Source(0, 5, []))
+    await ports.effect_ends.settle(0, None, [], [], 5)
     async with ports.store.locked(0) as locked:
         with pytest.raises(DatabaseUnavailable):
             await ports.segments.drop_segments("intent", 0)

@@ -25,6 +25,7 @@ from omninode_bridge import (
     Transition,
     VersionNotReached,
 )
+from omninode_bridge.core.message import DEPTH_MAX
 from omninode_bridge.infrastructure.postgres import migrations
 from tests.bridges import app, fetch, until
 
@@ -183,12 +184,12 @@ async def test_a_chain_of_follow_up_actions_ends(database_url: str) -> None:
         await bridge.settled()
         state = await bridge.state("echo:1")
         assert state is not None
-        assert state.state["calls"] == 32
+        assert state.state["calls"] == DEPTH_MAX
         gave_up = await fetch(
             database_url, "SELECT body->>'detail' AS detail FROM event_log_reducer_gave_up"
         )
         assert len(gave_up) == 1
-        assert "a chain of follow-up actions may be 32 long" in gave_up[0]["detail"]
+        assert f"a chain of follow-up actions may be {DEPTH_MAX} long" in gave_up[0]["detail"]
 
 
 async def test_a_remembered_outcome_is_the_first_one_for_ever_if_asked(database_url: str) -> None:

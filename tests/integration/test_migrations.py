@@ -51,7 +51,8 @@ A_STATE: Final = (
     "INSERT INTO workflow_state (workflow_key, state, provenance) VALUES ('a:1', '{}', '{}')"
 )
 AN_ACTION: Final = (
-    "SELECT event_log_append_actions(1, ARRAY['a:1'], ARRAY[gen_random_uuid()], ARRAY['{}'], 1000)"
+    "SELECT event_log_append_actions("
+    "1, ARRAY['a:1'], ARRAY[gen_random_uuid()], ARRAY['{}'], NULL, 1000)"
 )
 
 both_ways = pytest.mark.parametrize("way", [Runner(), Alembic()], ids=["runner", "alembic"])

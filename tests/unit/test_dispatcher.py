@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from omninode_bridge.core.errors import BrokenPromise
-from omninode_bridge.core.message import intent_id
+from omninode_bridge.core.message import intent_id, reply_id
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.ports import CutOff, Source
@@ -85,10 +85,13 @@ async def arrived(world: MemoryWorld) -> dict[int, list[SealedAction]]:
 def passing_on(
     *targets: str,
     amount: int = 1,
+    mail: str | None = None,
     **terms: Any,  # noqa: ANN401 - the fields of a sealed action
 ) -> SealedAction:
-    """Return an action whose commit asks for a follow-up on each of `targets`."""
-    payload = {"amount": amount, "passes_on_to": list(targets)}
+    """Return an action whose commit asks for a follow-up on each of `targets`, and an effect."""
+    payload: dict[str, Any] = {"amount": amount, "passes_on_to": list(targets)}
+    if mail is not None:
+        payload["mail"] = mail
     return action("counter:source", payload=payload, **terms)
 
 
@@ -212,6 +215,7 @@ async def test_every_target_is_told_how_far_it_got_when_all_is_settled() -> None
     async with dispatching(world) as running:
         await until(lambda: len(running.dispatched()) == 1, "a page")
         assert dict(await world.intents.positions(0)) == {0: 1, 1: 5, 2: 1}
+        assert await world.effects.settle(0, None, [], [], 5)
         assert await world.segments.drop_segments("intent", 0) == 0
         running.loop.settle()
         await until(
@@ -243,6 +247,7 @@ async def test_intents_that_were_cut_off_before_they_were_carried_over_stop_the_
     await commit_beside(world, passing_on(*TARGETS[:4]))
     for home in range(PARTITIONS):
         await world.actions.append(home, [], Source(0, 5, []))
+    await world.effects.settle(0, None, [], [], 5)
     assert await world.segments.drop_segments("intent", 0) == 2
     for home in range(PARTITIONS):
         world._tables.positions["dispatcher", "intent", 0, home] = 1

@@ -182,7 +182,7 @@ def test_an_outcome_is_remembered_for_six_hours_unless_the_asker_says_otherwise(
     assert sealed().remember_s == REMEMBER_S == 6 * 60 * 60
 
 
-def test_a_chain_of_follow_ups_is_at_most_32_long() -> None:
+def test_a_chain_of_follow_ups_and_answers_is_at_most_1_024_long() -> None:
     assert DEPTH_MAX == 1_024
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from omninode_bridge.cli import bench, database, ingest, looking, runs, stamping
+from omninode_bridge.cli import bench, database, dead_letters, ingest, looking, runs, stamping
 from omninode_bridge.cli.output import say
 from omninode_bridge.core.errors import BridgeError, ConfigurationError
 
@@ -38,6 +38,7 @@ program.command("bench")(bench.bench)
 program.add_typer(runs.run, name="run")
 program.add_typer(database.migrate, name="migrate")
 program.add_typer(database.projection, name="projection")
+program.add_typer(dead_letters.dlq, name="dlq")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's calling convention

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 PAGE_MAX: Final = 500
-SETTLE_MAX: Final = 200
+SETTLE_MAX: Final = 500
 POLL_S: Final = 1.0
 DUE_AGAIN_S: Final = 0.02
 BUSY_AGAIN_S: Final = 0.1
@@ -263,6 +263,9 @@ class EffectRunner:
     # -- one attempt ---------------------------------------------------------------------------
 
     def _start(self) -> None:
+        """Start what there is a slot for."""
+        if self._stopping:
+            return
         for offset in self._window.start(self._slots.take):
             effect = self._effects[offset]
             name = f"{effect.entry.intent.intent_type} {effect.entry.intent.intent_id}"
@@ -292,6 +295,7 @@ class EffectRunner:
             self._cancelling.discard(offset)
             self._slots.give_back(effect_type.name)
             self._wake.set()
+            self._start()  # the loop may wait for the database: ends gather for the next batch
         seconds = monotonic() - began
         self._observe(EffectAttempted(self.partition, effect_type.name, attempt, said, seconds))
 

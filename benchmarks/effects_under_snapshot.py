@@ -1,0 +1,118 @@
+"""How fast effects are carried out while somebody holds an old snapshot, and without.
+
+    python benchmarks/effects_under_snapshot.py [--seconds 600] [--failing 0.02]
+
+One bridge on an embedded database of its own; clients submit actions, each of which asks for one
+effect; `--failing` of the effects fail once, so that they are parked and taken up again. The load
+runs for so many seconds while a transaction holds the snapshot it took before, in slices that are
+printed; then the transaction ends, and the load goes on for a sixth of the time. Prints the rate of
+each slice, and the loss of the last slice under the snapshot against the first one, and against the
+rate afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from omninode_bridge import App, Bridge, EffectAttempted, Intent, Transition
+from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from omninode_bridge import Action, EffectCall
+
+CLIENTS = 200
+KEYS = 10_000
+SLICES = 10
+
+
+def declared(failing: float) -> App:
+    """Return an application that asks for an effect with each action."""
+    app = App("effects under a snapshot")
+
+    @app.reducer("order")
+    def _(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001
+        return Transition({"n": action.payload["n"]}, (Intent("Mail", payload=action.payload),))
+
+    @app.effect("Mail", base_ms=50, cap_ms=500)
+    async def _(call: EffectCall) -> None:
+        if call.attempt == 1 and call.payload["n"] % 1_000 < failing * 1_000:
+            message = "once"
+            raise ConnectionError(message)
+
+    return app
+
+
+class Meter:
+    """Counts effects that are done."""
+
+    def __init__(self) -> None:
+        """Begin at none."""
+        self.done = 0
+
+    def observe(self, fact: object) -> None:
+        """Count one."""
+        self.done += isinstance(fact, EffectAttempted) and fact.ended == "done"
+
+    async def rate(self, seconds: float) -> float:
+        """Return how many were done a second, in the next `seconds`."""
+        began, before = monotonic(), self.done
+        await asyncio.sleep(seconds)
+        return (self.done - before) / (monotonic() - began)
+
+
+async def load(bridge: Bridge, number: int) -> None:
+    """Submit, wait for the answer, submit again."""
+    while True:
+        await bridge.submit(f"order:{number % KEYS}", "Placed", {"n": number}, timeout=60)
+        number += CLIENTS
+
+
+async def measure(data_dir: Path, seconds: float, failing: float) -> None:
+    """Run the load and print what was measured."""
+    meter = Meter()
+    async with (
+        Bridge.open(declared(failing), data_dir=data_dir, observe=meter.observe) as bridge,
+        EmbeddedServer(data_dir).use() as address,
+    ):
+        clients = [asyncio.create_task(load(bridge, number)) for number in range(CLIENTS)]
+        await asyncio.sleep(2)
+        holder = await asyncpg.connect(**address.connect_arguments)
+        transaction = holder.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await holder.fetchval("SELECT count(*) FROM effects")
+        rates = [await meter.rate(seconds / SLICES) for _ in range(SLICES)]
+        await transaction.rollback()
+        await holder.close()
+        after = await meter.rate(seconds / 6)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+    shown = " ".join(f"{rate:,.0f}" for rate in rates)
+    sys.stdout.write(
+        f"under the snapshot: {shown} effects/s\nafterwards: {after:,.0f} effects/s\n"
+        f"loss in the last slice: {1 - rates[-1] / rates[0]:.1%} against the first,"
+        f" {1 - rates[-1] / after:.1%} against afterwards\n"
+    )
+
+
+def main() -> None:
+    """Measure in a folder that is gone afterwards."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--failing", type=float, default=0.02)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="omninode-bridge-bench-") as folder:
+        Path(folder).chmod(0o711)
+        asyncio.run(measure(Path(folder) / "data", options.seconds, options.failing))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The commands for dead letters: what could not be done, why, and trying it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from omninode_bridge import App
+from omninode_bridge.cli import output
+from omninode_bridge.cli.apps import every_app
+from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omninode_bridge import Bridge
+    from omninode_bridge.cli.running import Place
+    from omninode_bridge.infrastructure.entities import ModelDeadLetter
+
+dlq = typer.Typer(help="Look at dead letters, and try them again.", no_args_is_help=True)
+
+PAGE = 1_000
+COLUMNS = ["kind", "id", "workflow_key", "type", "reason", "attempts", "at", "detail"]
+Reason = Annotated[
+    str | None,
+    typer.Option(help="Only those given up for this reason (dead: effects)."),
+]
+
+
+@dlq.command("list")
+def list_letters(
+    reason: Reason = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what is broken: give-ups as reducer_error or invalid, and dead effects."""
+
+    async def look(place: Place) -> int:
+        found = 0
+        async with place.reading(App("dead letters")) as bridge:
+            after: ModelDeadLetter | None = None
+            while limit is None or found < limit:
+                page = PAGE if limit is None else min(PAGE, limit - found)
+                letters = await bridge.dead_letters(reason=reason, after=after, limit=page)
+                _print_letters(letters, as_json=as_json)
+                found += len(letters)
+                if not letters:
+                    break
+                after = letters[-1]
+        return found
+
+    found = run(look(find_place(data_dir, database_url)))
+    if not as_json:
+        output.say(f"{found:,} dead {'letter' if found == 1 else 'letters'}")
+
+
+@dlq.command("show")
+def show_letter(
+    letter_id: Annotated[UUID, typer.Argument(metavar="ID", help="Of an action, or an intent.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is stored of a dead letter; exit status 1 when there is none."""
+
+    async def look(place: Place) -> Sequence[ModelDeadLetter]:
+        async with place.reading(App("dead letters")) as bridge:
+            return await bridge.dead_letter(letter_id)
+
+    found = run(look(find_place(data_dir, database_url)))
+    for letter in found:
+        fields = {**_line(letter), "body": letter.body}
+        if as_json:
+            output.print_json(fields)
+        else:
+            output.print_object(f"{letter.workflow_key}: {letter.reason}", fields)
+    if not found:
+        output.say(f"{letter_id} is no dead letter: unknown, or done by now")
+        raise typer.Exit(1)
+
+
+@dlq.command("redrive")
+def redrive_letters(
+    letter_ids: Annotated[
+        list[UUID] | None, typer.Argument(metavar="[ID]...", help="Of actions, or intents.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that `dlq list` shows.")] = False,
+    reason: Reason = None,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:OBJECT",
+            help="Apply them here and now with this App; otherwise whoever runs it will.",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try dead letters again under their ids; exit status 1 when some are dead letters again."""
+    ids = letter_ids or []
+    if bool(ids) + every + (reason is not None) != 1:
+        message = "name ids, or --all, or a --reason: one of them"
+        raise typer.BadParameter(message)
+
+    async def send(bridge: Bridge) -> list[ModelDeadLetter]:
+        chosen = [letter for each in ids for letter in await bridge.dead_letter(each)]
+        while not ids:
+            after = chosen[-1] if chosen else None
+            page = await bridge.dead_letters(reason=reason, after=after, limit=PAGE)
+            if not page:
+                break
+            chosen += page
+        return [letter for letter in chosen if await bridge.redrive(letter)]
+
+    async def work(place: Place) -> tuple[int, int | None]:
+        if app is None:
+            async with place.reading(App("dead letters")) as bridge:
+                return len(await send(bridge)), None
+        async with place.writing(await every_app(place, app)) as bridge:
+            sent = await send(bridge)
+            await bridge.settled()
+            again = [await bridge.dead_letter(letter.id) for letter in sent]
+            return len(sent), sum(map(bool, again))
+
+    redriven, dead_again = run(work(find_place(data_dir, database_url)))
+    summary = {"redriven": redriven, "dead_again": dead_again}
+    if as_json:
+        output.print_json(summary)
+    else:
+        output.print_object("redriven", summary)
+    if dead_again or (ids and redriven < len(ids)):
+        raise typer.Exit(1)
+
+
+def _line(letter: ModelDeadLetter) -> dict[str, Any]:
+    return {
+        **{name: getattr(letter, name) for name in COLUMNS},
+        "action_id": letter.action_id,
+    }
+
+
+def _print_letters(letters: Sequence[ModelDeadLetter], *, as_json: bool) -> None:
+    if as_json:
+        for letter in letters:
+            output.print_json(_line(letter))
+    elif letters:
+        rows = [[*_cells(letter)] for letter in letters]
+        output.print_rows(COLUMNS, rows)
+    output.flush()
+
+
+def _cells(letter: ModelDeadLetter) -> list[object]:
+    """Return the cells of a row: of a traceback, the last line says what it was."""
+    last = letter.detail.strip().splitlines()[-1:] or [""]
+    line = {**_line(letter), "detail": last[0]}
+    return [line[column] for column in COLUMNS]

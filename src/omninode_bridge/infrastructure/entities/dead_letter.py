@@ -1,0 +1,37 @@
+"""A dead letter: an action that was given up (migration 009), or a dead effect (migration 011)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from omninode_bridge.infrastructure.entities.row import (
+    AwareDatetime,
+    Json,
+    Offset,
+    Row,
+    WorkflowKey,
+)
+
+
+class ModelDeadLetter(Row):
+    """What could not be done. `id` is an action id, or for an effect the id of its intent.
+
+    `type` is the action's or the intent's; `action_id` is the action itself, or the one that asked
+    for the effect. `reason` is the give-up's, or `dead`. `body` is all that is stored of it.
+    """
+
+    kind: Literal["action", "effect"]
+    id: UUID
+    workflow_key: WorkflowKey
+    type: str
+    reason: str
+    detail: str
+    attempts: Annotated[int, Field(ge=0)]
+    at: AwareDatetime
+    action_id: UUID
+    partition: Annotated[int, Field(ge=0)]
+    offset: Offset
+    body: Json

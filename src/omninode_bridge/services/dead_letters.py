@@ -1,0 +1,138 @@
+"""Dead letters: actions that were given up because something is broken, and dead effects.
+
+Rule 1: a redrive keeps the id. For an action it replaces the remembered give-up in the commit that
+        applies it (R3), and the log entry says that it was redriven; twice redriven is once
+        applied.
+Rule 2: what was told to an asker as an answer (`rejected`, `conflict`, ...) is no dead letter,
+        unless somebody asks for that reason by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import orjson
+
+from omninode_bridge.core.errors import ConfigurationError
+from omninode_bridge.core.message import GiveUpReason
+from omninode_bridge.infrastructure import wire
+from omninode_bridge.infrastructure.entities import ModelDeadLetter
+from omninode_bridge.infrastructure.postgres.database import plain_uuid
+from omninode_bridge.infrastructure.postgres.statements import Statements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from omninode_bridge.core.message import SealedAction
+    from omninode_bridge.core.reducer import Codec
+    from omninode_bridge.infrastructure.postgres.database import Database
+
+SQL: Final = Statements("omninode_bridge.services", "dead_letters.sql")
+
+BROKEN: Final = ("reducer_error", "invalid")
+DEAD: Final = "dead"
+REASONS: Final = (*get_args(GiveUpReason), DEAD)
+_BEGINNING: Final = (-1, 0)
+
+
+class DeadLetterService:
+    """Lists dead letters, and puts them back."""
+
+    def __init__(self, database: Database, codec: Codec) -> None:
+        """Look and change through `database`."""
+        self._database = database
+        self._codec = codec
+
+    async def list(
+        self,
+        *,
+        reason: str | None = None,
+        after: ModelDeadLetter | None = None,
+        limit: int = 100,
+    ) -> list[ModelDeadLetter]:
+        """Return a page of dead letters behind `after`: actions first, then effects.
+
+        Without a `reason`: what is broken (`reducer_error`, `invalid`, and dead effects).
+
+        Raises:
+            ConfigurationError: there is no such reason.
+        """
+        if reason is not None and reason not in REASONS:
+            message = f"there is no reason {reason!r}: {', '.join(REASONS)}"
+            raise ConfigurationError(message)
+        found: list[ModelDeadLetter] = []
+        reasons = BROKEN if reason is None else (reason,)
+        if reason != DEAD and (after is None or after.kind == "action"):
+            place = _BEGINNING if after is None else (after.partition, after.offset)
+            rows = await self._database.fetch(SQL["list_actions"], list(reasons), *place, limit)
+            found += [_action_letter(row) for row in rows]
+        if reason in (None, DEAD) and len(found) < limit:
+            behind = after is not None and after.kind == "effect"
+            place = (after.partition, after.offset) if after and behind else _BEGINNING
+            rows = await self._database.fetch(SQL["list_effects"], *place, limit - len(found))
+            found += [_effect_letter(row) for row in rows]
+        return found
+
+    async def find(self, letter_id: UUID) -> Sequence[ModelDeadLetter]:
+        """Return the dead letters of an id, whatever their reason: one a key, or an effect."""
+        actions = await self._database.fetch(SQL["find_actions"], letter_id)
+        effects = await self._database.fetch(SQL["find_effect"], letter_id)
+        return [_action_letter(row) for row in actions] + [_effect_letter(row) for row in effects]
+
+    def redriven_action(self, letter: ModelDeadLetter) -> SealedAction:
+        """Return the action of a letter as it is to be sent again, remembered for ever.
+
+        Raises:
+            ConfigurationError: its payload was not kept, because the database refuses it.
+        """
+        fields = letter.body["action"]
+        if "payload" not in fields:
+            message = f"{letter.id}: its payload could not be stored, so it cannot be sent again"
+            raise ConfigurationError(message)
+        action = wire.read_action(fields, self._codec)
+        return replace(action, purpose="redrive", due_at=None, remember_s=None)
+
+    async def redrive_effect(self, letter: ModelDeadLetter) -> bool:
+        """Let a dead effect be tried again; return whether it still was dead."""
+        was_dead: bool = await self._database.fetchval(
+            SQL["redrive_effect"], letter.partition, letter.id
+        )
+        return was_dead
+
+
+def _action_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships no types
+    body = orjson.loads(row["body"])
+    action_id = plain_uuid(row["action_id"])
+    return ModelDeadLetter(
+        kind="action",
+        id=action_id,
+        workflow_key=row["workflow_key"],
+        type=body["action"]["type"],
+        reason=body["reason"],
+        detail=body["detail"],
+        attempts=body["attempts"],
+        at=row["given_up_at"],
+        action_id=action_id,
+        partition=row["partition"],
+        offset=row["offset"],
+        body=body,
+    )
+
+
+def _effect_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships no types
+    return ModelDeadLetter(
+        kind="effect",
+        id=plain_uuid(row["intent_id"]),
+        workflow_key=row["workflow_key"],
+        type=row["intent_type"],
+        reason=DEAD,
+        detail=row["detail"],
+        attempts=row["attempts"],
+        at=row["due_at"],
+        action_id=plain_uuid(row["action_id"]),
+        partition=row["partition"],
+        offset=row["offset"],
+        body={"target": row["target"], **orjson.loads(row["body"])},
+    )

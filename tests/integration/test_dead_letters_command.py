@@ -1,0 +1,78 @@
+"""The commands for dead letters, as a person runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from omninode_bridge import Bridge
+from tests.integration.paying import app
+from tests.programs import Program
+from tests.servers import make_server_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+APP: Final = ("--app", "tests.integration.paying:app")
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Program]:
+    """Yield the program on a database with a broken action and a dead effect."""
+    with make_server_folder() as folder:
+        program = Program(folder / "data")
+
+        async def break_things() -> None:
+            async with Bridge.open(app, data_dir=program.data_dir) as bridge:
+                await bridge.submit("order:1", "Placed", {})  # a KeyError
+                await bridge.submit("order:2", "Unknown", {})
+                payload = {"gateway": "/dev/null", "effect": "Refuse"}
+                await bridge.submit("order:3", "Placed", payload)
+                # No event tells that the letter is written.
+                while not await bridge.dead_letters(reason="dead"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(break_things())
+        yield program
+
+
+def test_a_person_sees_what_is_broken_and_why(program: Program) -> None:
+    action, effect = program.json("dlq", "list").objects()
+    assert (action["kind"], action["reason"], action["type"]) == (
+        "action",
+        "reducer_error",
+        "Placed",
+    )
+    assert action["detail"].strip().endswith("KeyError: 'gateway'")
+    assert (effect["kind"], effect["reason"], effect["detail"]) == (
+        "effect",
+        "dead",
+        "this card is stolen",
+    )
+    (rejected,) = program.json("dlq", "list", "--reason", "rejected").objects()
+    assert rejected["workflow_key"] == "order:2"
+    shown = program.json("dlq", "show", action["id"]).object()
+    assert shown["body"]["action"]["payload"] == {}
+    table = program.run("dlq", "list")
+    assert "KeyError: 'gateway'" in table.out.decode()
+    assert "2 dead letters" in table.words
+
+
+def test_what_is_no_dead_letter_is_said_to_be_none(program: Program) -> None:
+    unknown = "00000000-0000-0000-0000-000000000000"
+    assert "is no dead letter" in program.run("dlq", "show", unknown, status=1).words
+    program.run("dlq", "redrive", unknown, status=1)
+    program.run("dlq", "redrive", status=2)
+    program.run("dlq", "redrive", "--all", "--reason", "rejected", status=2)
+    assert "no reason" in program.run("dlq", "list", "--reason", "weather", status=2).words
+
+
+def test_a_redrive_is_applied_by_whoever_has_the_reducer(program: Program) -> None:
+    (action,) = [each for each in program.json("dlq", "list").objects() if each["kind"] == "action"]
+    said = program.json("dlq", "redrive", action["id"]).object()
+    assert said == {"redriven": 1, "dead_again": None}
+    said = program.json("dlq", "redrive", "--reason", "reducer_error", *APP, status=1).object()
+    assert said == {"redriven": 1, "dead_again": 1}, "the payload still lacks its gateway"

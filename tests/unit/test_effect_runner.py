@@ -1,0 +1,512 @@
+"""The effect runner on the world in memory: at least once, ends once, nobody held up (R10)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import pytest
+
+from omninode_bridge.core.effect_types import EffectCall, EffectResult, EffectType
+from omninode_bridge.core.errors import BrokenPromise, EffectRefused
+from omninode_bridge.core.message import Intent, intent_id
+from omninode_bridge.core.observation import EffectAttempted, EffectsSettled, LoopStumbled
+from omninode_bridge.core.reducer import KeyType, Transition
+from omninode_bridge.core.retry import Backoff
+from omninode_bridge.core.slots import Slots
+from omninode_bridge.ports import CutOff
+from omninode_bridge.services.effect_runner import EffectRunner
+from omninode_bridge.testing import MemoryWorld, SettableClock
+from tests.bridges import until
+from tests.unit import workers
+from tests.unit.workers import CODEC, Dice, action
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from omninode_bridge.core.message import Action, SealedAction
+    from omninode_bridge.core.observation import Observation
+    from omninode_bridge.testing.interruptions import When
+
+QUICK: Final = Backoff(3, 1, 2)
+NOT_OVER: Final = timedelta(seconds=1)
+
+
+def _ask(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001
+    """Ask for the effects that the payload names."""
+    asked = tuple(
+        Intent(name, payload={"n": n}, reply_to=action.payload.get("reply_to"))
+        for n, name in enumerate(action.payload["effects"])
+    )
+    cancelled = tuple(Intent.cancel_effect(one) for one in _ids(action.payload.get("cancels", ())))
+    return Transition({}, (*asked, *cancelled))
+
+
+def _ids(texts: list[str]) -> list[UUID]:
+    return [UUID(text) for text in texts]
+
+
+@pytest.fixture(autouse=True)
+def _asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the keys `ask:...` a reducer that asks for effects."""
+    monkeypatch.setitem(workers.KEY_TYPES, "ask", KeyType("ask", 1, _ask))
+
+
+class Handlers:
+    """Handlers that write down their calls, and do what a test wants."""
+
+    def __init__(self) -> None:
+        """Begin with none called."""
+        self.calls: list[EffectCall] = []
+        self.under_way = 0
+        self.most = 0
+
+    def effect(
+        self,
+        name: str,
+        do: Callable[[EffectCall], Awaitable[Any]] | None = None,
+        **terms: Any,  # noqa: ANN401 - the fields of an effect type
+    ) -> EffectType:
+        """Return an effect that does `do`."""
+
+        async def handle(call: EffectCall) -> Any:  # noqa: ANN401
+            self.calls.append(call)
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            try:
+                return None if do is None else await do(call)
+            finally:
+                self.under_way -= 1
+
+        return EffectType(name, handle, **{"backoff": QUICK} | terms)
+
+    def numbers(self) -> list[int]:
+        """Return which intents the handlers were called for, in order."""
+        return [call.payload["n"] for call in self.calls]
+
+
+class Running:
+    """A runner, and what it told."""
+
+    def __init__(self, world: MemoryWorld, types: list[EffectType], owner: UUID | None) -> None:
+        """Begin nothing yet."""
+        self.world = world
+        self.facts: list[Observation] = []
+        self.runner = EffectRunner(
+            0,
+            owner,
+            types={one.name: one for one in types},
+            slots=Slots({one.name: one.concurrency for one in types}),
+            log=world.effects,
+            parked=world.effects,
+            ends=world.effects,
+            codec=CODEC,
+            clock=world.clock,
+            uniform=Dice(),
+            observe=self.facts.append,
+        )
+        self.task = asyncio.create_task(self.runner.run())
+
+    def attempts(self) -> list[str]:
+        """Return how each attempt ended."""
+        return [fact.ended for fact in self.facts if isinstance(fact, EffectAttempted)]
+
+    async def until_settled(self, position: int) -> None:
+        """Wait until the position is there and nothing more is said."""
+        at = ("effects", "intent", 0, 0)
+        await until(lambda: self.world._tables.positions[at] == position, "the position")
+
+
+@asynccontextmanager
+async def running(
+    world: MemoryWorld, *types: EffectType, owner: UUID | None = None
+) -> AsyncIterator[Running]:
+    """Run a runner for the length of the block."""
+    started = Running(world, list(types), owner)
+    yield started
+    started.runner.stop()
+    async with asyncio.timeout(20):
+        await started.task
+
+
+def new_world() -> MemoryWorld:
+    """Return a world of one partition."""
+    return MemoryWorld(clock=SettableClock(), partitions=1)
+
+
+async def ask_for(
+    world: MemoryWorld,
+    *effects: str,
+    key: str = "ask:1",
+    **more: Any,  # noqa: ANN401 - more of the payload
+) -> SealedAction:
+    """Commit an action that asks for `effects`."""
+    asked = action(key, payload={"effects": list(effects), **more})
+    await workers.commit_beside(world, asked)
+    return asked
+
+
+async def answers(world: MemoryWorld) -> list[dict[str, Any]]:
+    """Return the answers in the intent log."""
+    page = await world.intents.read(0, 1, 10_000)
+    assert not isinstance(page, CutOff)
+    bodies = [
+        CODEC.decode(e.intent.payload) for e in page if e.intent.intent_type == "SubmitAction"
+    ]
+    return [body["payload"] for body in bodies if body["type"] == "EffectAnswered"]
+
+
+async def test_a_handler_gets_the_intent_with_its_stable_id() -> None:
+    world, handlers = new_world(), Handlers()
+    asked = await ask_for(world, "Mail", "Mail")
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(3)
+    first, second = handlers.calls
+    assert first.intent_id == intent_id(asked.action_id, 0)
+    assert second.intent_id == intent_id(asked.action_id, 1)
+    assert (first.workflow_key, first.action_id) == ("ask:1", asked.action_id)
+    assert (first.attempt, first.attempts) == (1, QUICK.attempts)
+    assert (first.payload, first.committed_at) == ({"n": 0}, world.clock())
+
+
+async def test_what_is_over_is_not_done_again() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail", "Mail", "Mail")
+    for _ in range(2):
+        async with running(world, handlers.effect("Mail")) as started:
+            await started.until_settled(4)
+    assert handlers.numbers() == [0, 1, 2]
+
+
+async def test_an_end_that_was_not_durable_is_done_again_with_the_same_id() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail")
+    begun = Running(world, [handlers.effect("Mail", lambda _: asyncio.sleep(60))], None)
+    await until(lambda: bool(handlers.calls), "the call")
+    begun.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await begun.task
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(2)
+    first, second = handlers.calls
+    assert first.intent_id == second.intent_id
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", ["effects.settle", "effects.read", "effects.due", "effects.begin"])
+async def test_a_lost_connection_loses_and_doubles_nothing(call: Any, when: When) -> None:  # noqa: ANN401
+    world, handlers = new_world(), Handlers()
+    follow = EffectResult({"ok": True}, (Intent.submit("counter:1", "Counted", {"amount": 1}),))
+
+    async def do(_: EffectCall) -> EffectResult:
+        return follow
+
+    world.interrupt(call, when=when, skip=1 if call == "effects.due" else 0, times=2)
+    await ask_for(world, "Mail", "Mail", reply_to="counter:1")
+    async with running(world, handlers.effect("Mail", do)) as started:
+        await until(lambda: len(handlers.calls) == 2, "both")
+        await started.until_settled(7)  # two effects, two follow-ups, two answers
+    assert handlers.numbers() == [0, 1]
+    assert len(await answers(world)) == 2
+    assert any(isinstance(fact, LoopStumbled) for fact in started.facts)
+
+
+async def test_a_failure_is_tried_again_until_it_is_dead() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def fail(_: EffectCall) -> None:
+        message = "out of order"
+        raise ValueError(message)
+
+    await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, handlers.effect("Mail", fail)) as started:
+        await until(lambda: "dead" in started.attempts() or advance(world), "the last attempt")
+    assert started.attempts() == ["failed", "failed", "dead"]
+    assert [call.attempt for call in handlers.calls] == [1, 2, 3]
+    assert len({call.intent_id for call in handlers.calls}) == 1
+    (answer,) = await answers(world)
+    assert (answer["status"], answer["attempts"], answer["maybe_done"]) == ("dead", 3, True)
+    assert "out of order" in answer["detail"]
+    assert len(world.effects.dead(0)) == 1
+
+
+def advance(world: MemoryWorld) -> bool:
+    """Let a second pass in the world; False, so that a condition may end with it."""
+    world.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
+    return False
+
+
+async def test_a_refusal_is_the_end_at_once() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def refuse(_: EffectCall) -> None:
+        raise EffectRefused("no such card")
+
+    await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, handlers.effect("Mail", refuse)) as started:
+        await until(lambda: started.attempts() == ["dead"], "the end")
+    (answer,) = await answers(world)
+    assert (answer["detail"], answer["attempts"]) == ("no such card", 1)
+
+
+async def test_a_dead_effect_that_is_redriven_runs_again_and_its_follow_ups_come_once() -> None:
+    world, handlers = new_world(), Handlers()
+    working = False
+
+    async def work(_: EffectCall) -> EffectResult:
+        if not working:
+            raise EffectRefused("not yet")
+        return EffectResult({}, (Intent.submit("counter:1", "Counted", {"amount": 1}),))
+
+    asked = await ask_for(world, "Mail")
+    mail = handlers.effect("Mail", work)
+    async with running(world, mail) as started:
+        await until(lambda: started.attempts() == ["dead"], "the end")
+        await until(lambda: len(world.effects.dead(0)) == 1, "the dead letter")
+        working = True
+        assert world.effects.redrive(0, intent_id(asked.action_id, 0))
+        assert not world.effects.redrive(0, intent_id(asked.action_id, 0))
+        await until(lambda: started.attempts() == ["dead", "done"], "the second end")
+    page = await world.intents.read(0, 1, 10)
+    assert not isinstance(page, CutOff)
+    assert [e.intent.intent_type for e in page] == ["Mail", "SubmitAction"]
+
+
+async def test_a_handler_that_takes_too_long_has_failed() -> None:
+    world, handlers = new_world(), Handlers()
+    slow = handlers.effect("Mail", lambda _: asyncio.sleep(60), timeout_s=0.02)
+    await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, slow) as started:
+        await until(lambda: "dead" in started.attempts() or advance(world), "the last attempt")
+    (answer,) = await answers(world)
+    assert answer["detail"].startswith("no end within 0.02 s")
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [5, {"x": float("nan")}, EffectResult({}, ("no intent",)), {"x": "y" * 600_000}],  # type: ignore[arg-type]
+)
+async def test_what_cannot_be_stored_has_failed(returned: object) -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def give(_: EffectCall) -> object:
+        return returned
+
+    await ask_for(world, "Mail")
+    async with running(world, handlers.effect("Mail", give)) as started:
+        await until(lambda: "dead" in started.attempts() or advance(world), "the last attempt")
+    assert started.attempts() == ["failed", "failed", "dead"]
+
+
+async def test_no_more_than_the_slots_are_under_way() -> None:
+    world, handlers = new_world(), Handlers()
+    mail = handlers.effect("Mail", lambda _: asyncio.sleep(0.002), concurrency=3)
+    await ask_for(world, *["Mail"] * 30)
+    async with running(world, mail) as started:
+        await started.until_settled(31)
+    assert handlers.most == 3
+    assert sorted(handlers.numbers()) == list(range(30))
+
+
+async def test_a_slow_effect_holds_up_nobody_else() -> None:
+    world, slow, quick = new_world(), Handlers(), Handlers()
+    hang = slow.effect("Slow", lambda _: asyncio.sleep(60), concurrency=2)
+    await ask_for(world, *["Slow"] * 900)
+    await ask_for(world, *["Slow"] * 300, *["Quick"] * 50, key="ask:2")
+    async with running(world, hang, quick.effect("Quick")) as started:
+        await until(lambda: len(quick.calls) == 50, "the quick ones")
+        assert len(slow.calls) == 2
+        started.runner.stop()
+        for task in list(started.runner._tasks.values()):
+            task.cancel()
+
+
+async def test_a_failing_effect_holds_up_nobody_else() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def fail_first(call: EffectCall) -> None:
+        if call.payload["n"] == 0:
+            message = "always"
+            raise ValueError(message)
+
+    mail = handlers.effect("Mail", fail_first, backoff=Backoff(3, 60_000, 60_000))
+    await ask_for(world, *["Mail"] * 20)
+    async with running(world, mail) as started:
+        await started.until_settled(21)
+    assert handlers.numbers() == list(range(20))
+    assert started.attempts().count("failed") == 1
+
+
+async def test_an_ordered_effect_waits_for_the_one_before_it_even_if_that_fails() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def stumble(call: EffectCall) -> None:
+        if call.payload["n"] == 1 and call.attempt < 3:
+            message = "stumbled"
+            raise ValueError(message)
+
+    ship = handlers.effect("Ship", stumble, ordered=True)
+    await ask_for(world, *["Ship"] * 5)
+    async with running(world, ship) as started:
+        await until(lambda: len(handlers.calls) >= 7 or advance(world), "all")
+        await started.until_settled(6)
+    assert handlers.numbers() == [0, 1, 1, 1, 2, 3, 4]
+
+
+async def test_order_holds_over_a_restart() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def fail(_: EffectCall) -> None:
+        message = "not now"
+        raise ValueError(message)
+
+    await ask_for(world, *["Ship"] * 2)
+    long = Backoff(3, 60_000, 60_000)
+    async with running(world, handlers.effect("Ship", fail, ordered=True, backoff=long)) as started:
+        await started.until_settled(3)
+    await ask_for(world, "Ship", key="ask:1")
+    async with running(world, handlers.effect("Ship", ordered=True)) as started:
+        await started.until_settled(4)
+        assert len(handlers.calls) == 1, "the first one's time has not come"
+        world.clock.advance(timedelta(minutes=2))  # type: ignore[attr-defined]
+        await until(lambda: len(handlers.calls) == 4, "all")
+    assert handlers.numbers() == [0, 0, 1, 0]
+
+
+async def test_an_effect_that_is_due_later_waits_for_its_time() -> None:
+    world, handlers = new_world(), Handlers()
+
+    def later(_: dict[str, Any], action: Action) -> Transition:
+        at = action.occurred_at + timedelta(hours=1)
+        return Transition({}, (Intent("Mail", payload={"n": 0}, due_at=at),))
+
+    workers.KEY_TYPES["later"] = KeyType("later", 1, later)
+    await workers.commit_beside(world, action("later:1", payload={}))
+    del workers.KEY_TYPES["later"]
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(2)
+        assert handlers.calls == []
+        world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+        await until(lambda: len(handlers.calls) == 1, "the call")
+
+
+async def test_an_intent_without_a_handler_is_kept_for_the_one_to_come() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail", "Print")
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(3)
+    settled = [fact for fact in started.facts if isinstance(fact, EffectsSettled)]
+    assert sum(fact.unhandled for fact in settled) == 1
+    async with running(world, handlers.effect("Print")):
+        await until(lambda: len(handlers.calls) == 2, "the handler that came")
+    assert handlers.numbers() == [0, 1]
+
+
+async def test_a_cancelled_effect_is_tried_no_more_and_says_so() -> None:
+    world, handlers = new_world(), Handlers()
+    asked = await ask_for(world, "Mail", reply_to="counter:1")
+    first = str(intent_id(asked.action_id, 0))
+    hang = handlers.effect("Mail", lambda _: asyncio.sleep(60))
+    async with running(world, hang) as started:
+        await until(lambda: bool(handlers.calls), "the call")
+        await ask_for(world, cancels=[first])
+        started.runner.intents_grew()
+        await until(lambda: started.attempts() == ["cancelled"], "the cancellation")
+        await started.until_settled(4)
+    (answer,) = await answers(world)
+    assert (answer["status"], answer["maybe_done"]) == ("cancelled", True)
+
+
+@pytest.mark.parametrize("parked", [True, False])
+async def test_one_that_has_not_begun_was_certainly_not_done(parked: bool) -> None:  # noqa: FBT001
+    world, handlers = new_world(), Handlers()
+    asked = await ask_for(world, "Other", reply_to="counter:1")
+    if parked:
+        async with running(world) as started:
+            await started.until_settled(2)
+    await ask_for(world, cancels=[str(intent_id(asked.action_id, 0))])
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(4)
+    (answer,) = await answers(world)
+    assert (answer["status"], answer["maybe_done"]) == ("cancelled", False)
+
+
+async def test_a_cancellation_that_comes_too_late_changes_nothing() -> None:
+    world, handlers = new_world(), Handlers()
+    asked = await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(3)
+        await ask_for(world, cancels=[str(intent_id(asked.action_id, 0))])
+        started.runner.intents_grew()
+        await started.until_settled(4)
+    (answer,) = await answers(world)
+    assert answer["status"] == "done"
+
+
+async def test_a_transactional_handler_writes_together_with_its_end() -> None:
+    world, written = new_world(), []
+
+    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401
+        connection.append(lambda: written.append(call.intent_id))
+        if call.attempt == 1:
+            message = "after having written"
+            raise ValueError(message)
+
+    mail = EffectType("Mail", write, QUICK, transactional=True)
+    asked = await ask_for(world, "Mail")
+    async with running(world, mail) as started:
+        await until(lambda: "done" in started.attempts() or advance(world), "the end")
+    assert written == [intent_id(asked.action_id, 0)]
+
+
+async def test_a_transaction_whose_reply_is_lost_is_not_done_twice() -> None:
+    world, written = new_world(), []
+
+    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401
+        connection.append(lambda: written.append(call.intent_id))
+
+    world.interrupt("effects.transaction", when="after")
+    await ask_for(world, "Mail")
+    async with running(world, EffectType("Mail", write, QUICK, transactional=True)) as started:
+        await until(lambda: started.attempts() == ["failed"], "the lost reply")
+        await started.until_settled(2)
+        for _ in range(5):
+            advance(world)
+            started.runner.intents_grew()
+            await asyncio.sleep(0.005)
+    assert len(written) == 1
+
+
+async def test_who_is_not_the_owner_any_more_stops_and_ends_nothing() -> None:  # R12
+    world, handlers = new_world(), Handlers()
+    mine, theirs = workers.OWNER, workers.RIVAL
+    assert await world.leases.acquire(mine, "me", NOT_OVER, [0]) == [0]
+    await ask_for(world, "Mail", reply_to="counter:1")
+    begun = asyncio.Event()
+
+    async def go_on(_: EffectCall) -> None:
+        begun.set()
+        await asyncio.sleep(0.02)
+
+    started = Running(world, [handlers.effect("Mail", go_on)], mine)
+    await begun.wait()
+    world.clock.advance(timedelta(seconds=10))  # type: ignore[attr-defined]
+    assert await world.leases.acquire(theirs, "they", NOT_OVER, [0]) == [0]
+    async with asyncio.timeout(5):
+        await started.task
+    assert await answers(world) == []
+    assert world._tables.positions["effects", "intent", 0, 0] == 1
+
+
+async def test_intents_that_were_cut_off_before_they_were_looked_at_stop_the_loop() -> None:
+    world = MemoryWorld(clock=SettableClock(), partitions=1, segment_entries=2)
+    await ask_for(world, "Mail", "Mail")
+    world._tables.positions["dispatcher", "intent", 0, 0] = 3
+    world._tables.positions["effects", "intent", 0, 0] = 3
+    assert await world.segments.drop_segments("intent", 0) == 1
+    world._tables.positions["effects", "intent", 0, 0] = 1
+    with pytest.raises(BrokenPromise, match="begin at 3"):
+        await Running(world, [], None).task
