@@ -15,8 +15,8 @@
         on_failure: compensate
 
 Rule 1: what is read here has the right shape; whether it can work is `checks.py`'s question.
-Rule 2: `as_document` gives every field, defaults included: what a run does must not change with a
-        default of a later release.
+Rule 2: `as_document` gives every field that says something, defaults included: what a run does
+        must not change with a default of a later release.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class Undo:
 
     def as_document(self) -> dict[str, Any]:
         """Return it as it stands in a contract."""
-        retry = {"retry": self.retry.as_document(), "timeout_ms": self.timeout_ms}
-        return self.ask.as_document() | retry
+        asked = self.ask.as_document() | {"retry": self.retry.as_document()}
+        return asked | _timeout(self.timeout_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +121,17 @@ class RunStep:
 
     def as_document(self) -> dict[str, Any]:
         """Return it as it stands in a contract."""
-        undo = NO_UNDO if self.needs_no_undo else self.undo and self.undo.as_document()
-        return {
+        document = {
             "name": self.name,
             "depends_on": list(self.depends_on),
             **self.ask.as_document(),
-            "undo": undo,
             "retry": self.retry.as_document(),
-            "timeout_ms": self.timeout_ms,
             "on_failure": self.on_failure,
+            **_timeout(self.timeout_ms),
         }
+        if self.undo is not None or self.needs_no_undo:
+            document["undo"] = NO_UNDO if self.undo is None else self.undo.as_document()
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class RunContract:
         return found
 
     def as_document(self) -> dict[str, Any]:
-        """Return the contract as JSON, every field given; `parse_contract` reads it again."""
+        """Return the contract as JSON; `parse_contract` reads it again."""
         return {
             "name": self.name,
             "version": self.version,
@@ -190,12 +191,16 @@ def parse_contract(document: object) -> RunContract:
 
 def restore_contract(document: Mapping[str, Any]) -> RunContract:
     """Return the contract of a run's state; the last few are kept parsed."""
-    return _restored(json.dumps(document, sort_keys=True))
+    return _restored(json.dumps(document))
 
 
 @lru_cache(maxsize=256)
 def _restored(text: str) -> RunContract:
     return parse_contract(json.loads(text))
+
+
+def _timeout(timeout_ms: int | None) -> dict[str, Any]:
+    return {} if timeout_ms is None else {"timeout_ms": timeout_ms}
 
 
 def _step(value: Value) -> RunStep:

@@ -83,7 +83,7 @@ def run_outcome(state: Mapping[str, Any]) -> RunOutcome:
         state["version"],
         state["status"],
         state["detail"],
-        state["epoch"],
+        state.get("epoch"),
         state["started_at"],
         state.get("ended_at"),
         tuple(_step(each, state["steps"][each["name"]]) for each in state["contract"]["steps"]),

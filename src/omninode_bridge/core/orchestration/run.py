@@ -11,7 +11,9 @@ Rule 1: what does not concern the run as it stands is rejected, so that its hist
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from omninode_bridge.core import message
@@ -90,8 +92,7 @@ def _start(state: dict[str, Any], action: Action) -> Transition | Rejection:
     if not isinstance(given, dict):
         return Rejection(f"{states.RUN_STARTED} needs an input: an object")
     try:
-        contract = parse_contract(action.payload.get("contract"))
-        check_contract(contract)
+        contract = _checked(json.dumps(action.payload.get("contract")))
     except ContractFault as fault:
         return Rejection(f"the contract: {fault}")
     begun: dict[str, Any] = {
@@ -102,15 +103,25 @@ def _start(state: dict[str, Any], action: Action) -> Transition | Rejection:
         "input": given,
         "status": states.RUN_TABLE.initial,
         "detail": "",
-        "epoch": action.epoch,
         "commits": 0,
         "started_at": action.occurred_at.isoformat(),
         "steps": {step.name: {"status": states.STEP_TABLE.initial} for step in contract.steps},
     }
+    # No nulls in a state that is written at each step: they make a codec look twice.
+    if action.epoch is not None:
+        begun["epoch"] = action.epoch
     missing = _missing(contract, begun)
     if missing:
         return Rejection(missing)
     return Turn(begun, action).transition()
+
+
+@lru_cache(maxsize=256)
+def _checked(text: str) -> RunContract:
+    """Return the contract in `text`; the last few are kept: most runs are of few contracts."""
+    contract = parse_contract(json.loads(text))
+    check_contract(contract)
+    return contract
 
 
 def _missing(contract: RunContract, begun: Mapping[str, Any]) -> str:
@@ -137,16 +148,18 @@ def project_run(
 ) -> Projection:
     """Show the status as the tag, the contract as the namespace, and how many steps are how far."""
     counts = Counter(record["status"].lower() for record in state["steps"].values())
+    extras = {
+        "contract_version": state["version"],
+        "started_at": state["started_at"],
+        "detail": state["detail"],
+    }
+    if "ended_at" in state:
+        extras["ended_at"] = state["ended_at"]
     return Projection(
         tag=state["status"],
         namespace=state["name"],
         indices={"steps": len(state["steps"]), **counts},
-        extras={
-            "contract_version": state["version"],
-            "started_at": state["started_at"],
-            "ended_at": state.get("ended_at"),
-            "detail": state["detail"],
-        },
+        extras=extras,
     )
 
 
