@@ -16,6 +16,7 @@ from tests.programs import PROGRAM, run
 REPOSITORY: Final = Path(__file__).parents[2]
 PAGES: Final = sorted(REPOSITORY.glob("examples/*/README.md"))
 GUIDE: Final = REPOSITORY / "docs" / "guides" / "orchestration.md"
+LINES: Final = re.MULTILINE | re.DOTALL
 FLAGS: Final = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
