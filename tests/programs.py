@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import orjson
 
 PROGRAM: Final = Path(sys.executable).with_name("omninode-bridge")
 WAIT_S: Final = 60.0
+OURS: Final = re.compile("OMNINODE|ENABLE_PURE_REDUCER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Program:
 
 def run(*command: str | Path, folder: Path | None = None, **environment: str) -> Done:
     """Run any command in `folder`, without the settings of whoever runs the tests."""
-    inherited = {name: text for name, text in os.environ.items() if "OMNINODE" not in name}
+    inherited = {name: text for name, text in os.environ.items() if not OURS.search(name)}
     ended = subprocess.run(  # noqa: S603 - our own commands
         command,
         cwd=folder,

@@ -312,6 +312,7 @@ class Bridge:
         writing: bool = True,
         observe: Observe = ignore,
         on_wait: Callable[[], None] | None = None,
+        pure_reducer: bool = True,
     ) -> AsyncIterator[Bridge]:
         """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
 
@@ -319,7 +320,10 @@ class Bridge:
         for a new database (4 by default); an existing one keeps its number. With `writing=False`
         the bridge only reads, beside any writer. `observe` is told the facts of
         `core.observation`. `on_wait` is called once if another writer holds the data folder and
-        has to be waited for.
+        has to be waited for. With `pure_reducer=False` the bridge takes the direct path: a
+        transaction for each action instead of batches folded in memory, with the same outcomes and
+        many times slower. It can be chosen anew each time, and bridges of both kinds may share a
+        server.
 
         Raises:
             ConfigurationError: what is asked for does not fit the database that is there.
@@ -353,13 +357,15 @@ class Bridge:
                 loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
                 await stack.enter_async_context(loops)
                 alone = database_url is None
-                await bridge._start(stack, loops, alone=alone)
+                await bridge._start(stack, loops, alone=alone, pure_reducer=pure_reducer)
             try:
                 yield bridge
             finally:
                 bridge._closed = True
 
-    async def _start(self, stack: AsyncExitStack, loops: Database, *, alone: bool) -> None:
+    async def _start(
+        self, stack: AsyncExitStack, loops: Database, *, alone: bool, pure_reducer: bool
+    ) -> None:
         """Start the loops on their own connections, so that reads never hold commits up.
 
         `alone`: we hold the data folder's writer lock, so leases that are left are a dead one's.
@@ -389,6 +395,7 @@ class Bridge:
             uniform=random.uniform,
             observe=self._observed,
             advanced=self.projection_store.advanced,
+            pure_reducer=pure_reducer,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(

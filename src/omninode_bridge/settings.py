@@ -1,4 +1,4 @@
-"""What the environment says, read once and validated: variables that begin with `OMNINODE_`.
+"""What the environment says, read once and validated.
 
 Rule 1: nothing below the application reads the environment; whoever reads these hands them on.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from omninode_bridge.core.errors import ConfigurationError
@@ -35,12 +35,17 @@ def check_database_url(url: str) -> str:
 
 
 class Settings(BaseSettings):
-    """`OMNINODE_DATA_DIR` and `OMNINODE_DATABASE_URL`; a variable that is empty counts as unset."""
+    """What is set; a variable that is empty counts as unset.
+
+    `OMNINODE_DATA_DIR` and `OMNINODE_DATABASE_URL` say where the database is.
+    `ENABLE_PURE_REDUCER=false` takes the direct path: a transaction for each action.
+    """
 
     model_config = SettingsConfigDict(env_prefix="OMNINODE_", env_ignore_empty=True, frozen=True)
 
     data_dir: Path | None = None
     database_url: Annotated[str, AfterValidator(check_database_url)] | None = None
+    enable_pure_reducer: bool = Field(default=True, validation_alias="ENABLE_PURE_REDUCER")
 
 
 def read_settings() -> Settings:
@@ -53,7 +58,10 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        what = "; ".join(
-            f"OMNINODE_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()
-        )
+        what = "; ".join(f"{_variable(each['loc'][0])}: {each['msg']}" for each in error.errors())
         raise ConfigurationError(what) from None
+
+
+def _variable(place: int | str) -> str:
+    """Return the name of the variable that pydantic calls `place`: a field, or its alias."""
+    return f"OMNINODE_{place.upper()}" if place in Settings.model_fields else str(place)

@@ -18,6 +18,8 @@ from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.host import Answers, PartitionHost, partition_host
 from omninode_bridge.host import World as Hosted
+from omninode_bridge.services.direct_path import DirectPath
+from omninode_bridge.services.reducer_service import ReducerService
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import until
 from tests.unit.workers import CODEC, KEY_TYPES, Dice, NewIds, action, some_turns
@@ -32,6 +34,7 @@ PARTITIONS: Final = 3
 KEYS: Final = [f"counter:{n}" for n in range(9)]
 LEASE: Final = timedelta(milliseconds=40)
 NAME: Final = ("counter:1", UUID(int=1))
+either_path = pytest.mark.parametrize("pure_reducer", [True, False], ids=["worker", "direct"])
 
 
 def new_world() -> MemoryWorld:
@@ -41,7 +44,11 @@ def new_world() -> MemoryWorld:
 
 @asynccontextmanager
 async def hosting(
-    world: MemoryWorld, seen: list[Observation] | None = None, ids: NewIds | None = None
+    world: MemoryWorld,
+    seen: list[Observation] | None = None,
+    ids: NewIds | None = None,
+    *,
+    pure_reducer: bool = True,
 ) -> AsyncIterator[PartitionHost]:
     """Run a host for the length of the block."""
     hosted = Hosted(
@@ -65,6 +72,7 @@ async def hosting(
         uniform=Dice(),
         observe=(lambda _: None) if seen is None else seen.append,
         advanced=lambda _: None,
+        pure_reducer=pure_reducer,
     )
     async with PartitionHost(hosted) as host:
         yield host
@@ -82,14 +90,23 @@ def taken(seen: list[Observation]) -> list[int]:
     return [o.partition for o in seen if isinstance(o, OwnershipChanged) and o.change == "taken"]
 
 
-async def test_one_host_owns_all_partitions_and_lets_them_go() -> None:
+@either_path
+async def test_one_host_owns_all_partitions_and_lets_them_go(*, pure_reducer: bool) -> None:
     world = new_world()
     seen: list[Observation] = []
-    async with hosting(world, seen) as host:
+    async with hosting(world, seen, pure_reducer=pure_reducer) as host:
         assert sorted(taken(seen)) == [0, 1, 2]
         told = await outcomes(host, *(action(key) for key in KEYS))
         assert [outcome.committed().version for outcome in told] == [1] * 9
     assert await world.leases.acquire(UUID(int=7), "another", LEASE, range(3)) == [0, 1, 2]
+
+
+async def test_a_host_runs_the_worker_it_was_told_to() -> None:
+    world = new_world()
+    async with hosting(world) as host:
+        assert {type(worker) for worker in host._workers.values()} == {ReducerService}
+    async with hosting(world, pure_reducer=False) as host:
+        assert {type(worker) for worker in host._workers.values()} == {DirectPath}
 
 
 async def test_what_is_asked_of_a_host_that_owns_nothing_is_decided_by_the_owner() -> None:
@@ -100,9 +117,10 @@ async def test_what_is_asked_of_a_host_that_owns_nothing_is_decided_by_the_owner
         assert [outcome.workflow_key for outcome in told] == [*KEYS, KEYS[0]]
 
 
-async def test_a_chain_of_follow_ups_goes_through_all_partitions() -> None:
+@either_path
+async def test_a_chain_of_follow_ups_goes_through_all_partitions(*, pure_reducer: bool) -> None:
     world = new_world()
-    async with hosting(world) as host:
+    async with hosting(world, pure_reducer=pure_reducer) as host:
         await outcomes(host, action("counter:source", payload={"passes_on_to": KEYS}))
         await until(lambda: len(world._tables.states) == 10, "all follow-ups")
     states = await world.store.read(KEYS)
@@ -112,10 +130,13 @@ async def test_a_chain_of_follow_ups_goes_through_all_partitions() -> None:
         assert world.projection(key) is not None, "a host that closes has projected everything"
 
 
-async def test_what_the_loser_was_asked_goes_through_the_log_under_its_id() -> None:
+@either_path
+async def test_what_the_loser_was_asked_goes_through_the_log_under_its_id(
+    *, pure_reducer: bool
+) -> None:
     world = new_world()
     rival = UUID(int=7)
-    async with hosting(world) as host:
+    async with hosting(world, pure_reducer=pure_reducer) as host:
         await outcomes(host, *(action(key) for key in KEYS))
         world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
         assert await world.leases.acquire(rival, "a rival", LEASE, range(3)) == [0, 1, 2]
@@ -134,12 +155,13 @@ async def test_what_the_loser_was_asked_goes_through_the_log_under_its_id() -> N
         assert not any(outcome.duplicate for outcome in told)
 
 
-async def test_order_is_kept_while_the_partition_changes_hands() -> None:  # R5
+@either_path
+async def test_order_is_kept_while_the_partition_changes_hands(*, pure_reducer: bool) -> None:  # R5
     world = new_world()
     rival = UUID(int=7)
     asked = [action("counter:1", payload={"amount": n}) for n in range(600)]
     futures = []
-    async with hosting(world) as host:
+    async with hosting(world, pure_reducer=pure_reducer) as host:
         for number, one in enumerate(asked):
             futures.append(host.submit_now(one) or await host.submit(one))
             if number == 200:  # in the middle of a batch, with more in the inbox
@@ -190,10 +212,13 @@ async def test_a_lost_release_is_no_trouble() -> None:
         await outcomes(host, action())
 
 
-async def test_what_is_enqueued_is_durable_when_it_returns_and_decided_in_time() -> None:
+@either_path
+async def test_what_is_enqueued_is_durable_when_it_returns_and_decided_in_time(
+    *, pure_reducer: bool
+) -> None:
     world = new_world()
     asked = [action(key) for key in KEYS]
-    async with hosting(world) as host:
+    async with hosting(world, pure_reducer=pure_reducer) as host:
         await asyncio.gather(*(host.enqueue(one) for one in asked))
         assert sum(partition.actions.head - 1 for partition in world._tables) == 9
         await until(lambda: len(world._tables.states) == 9, "all to be decided")

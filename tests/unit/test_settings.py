@@ -14,6 +14,7 @@ from omninode_bridge.settings import read_settings
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMNINODE_DATA_DIR", raising=False)
     monkeypatch.delenv("OMNINODE_DATABASE_URL", raising=False)
+    monkeypatch.delenv("ENABLE_PURE_REDUCER", raising=False)
 
 
 def test_without_variables_nothing_is_set() -> None:
@@ -40,3 +41,18 @@ def test_a_bad_variable_is_named_and_its_value_kept_secret(monkeypatch: pytest.M
         read_settings()
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_the_reducer_is_pure_unless_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings().enable_pure_reducer is True
+    for text, meaning in (("false", False), ("0", False), ("true", True), ("", True)):
+        monkeypatch.setenv("ENABLE_PURE_REDUCER", text)
+        assert read_settings().enable_pure_reducer is meaning
+
+
+def test_a_switch_is_called_by_its_own_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMNINODE_ENABLE_PURE_REDUCER", "false")
+    assert read_settings().enable_pure_reducer is True
+    monkeypatch.setenv("ENABLE_PURE_REDUCER", "perhaps")
+    with pytest.raises(ConfigurationError, match=r"^ENABLE_PURE_REDUCER: .*boolean"):
+        read_settings()

@@ -11,11 +11,24 @@ from omninode_bridge.core.message import ReducerGaveUp, StateCommitted
 from omninode_bridge.core.observation import BatchCommitted
 from omninode_bridge.services.reducer_service import LOG_BUFFER_MAX
 from tests.bridges import until
-from tests.unit.workers import KEY, action, commit_beside, hired, new_world, some_turns, working
+from tests.unit.workers import (
+    KEY,
+    Kind,
+    action,
+    both,
+    commit_beside,
+    hired,
+    hired_as,
+    new_world,
+    some_turns,
+    working,
+    working_as,
+)
 
 
-async def test_one_action_is_handled_and_its_outcome_returned() -> None:
-    async with working(new_world()) as running, asyncio.timeout(10):
+@both
+async def test_one_action_is_handled_and_its_outcome_returned(kind: Kind) -> None:
+    async with working_as(kind, new_world()) as running, asyncio.timeout(10):
         outcome = (await running.worker.handle_action(action())).committed()
         assert (outcome.version, outcome.commit_offset, outcome.duplicate) == (1, 1, False)
 
@@ -55,9 +68,10 @@ async def test_the_outcomes_of_a_batch_are_those_of_its_commit() -> None:
     await running.ended()
 
 
-async def test_nobody_is_answered_before_the_commit_is_durable() -> None:
+@both
+async def test_nobody_is_answered_before_the_commit_is_durable(kind: Kind) -> None:
     world = new_world()
-    async with working(world) as running:
+    async with working_as(kind, world) as running:
         async with world.store.locked(0):
             counted, turned_down = await running.submit(action(), action(action_type="Refused"))
             await some_turns()
@@ -71,9 +85,10 @@ async def test_nobody_is_answered_before_the_commit_is_durable() -> None:
             await turned_down
 
 
-async def test_the_commit_is_told_before_anybody_is_answered() -> None:
+@both
+async def test_the_commit_is_told_before_anybody_is_answered(kind: Kind) -> None:
     world = new_world()
-    running = await hired(world)
+    running = await hired_as(kind, world)
     (future,) = await running.submit(action())
     seen: list[bool] = []
     running.worker._committed = lambda _commit, _accepted: seen.append(future.done())
@@ -96,8 +111,9 @@ async def test_while_a_commit_is_under_way_the_next_batch_gathers() -> None:
         assert [len(commit.steps) for commit, _ in running.commits] == [1, 20]
 
 
-async def test_what_is_bad_is_given_up_alone() -> None:
-    async with working(new_world()) as running:
+@both
+async def test_what_is_bad_is_given_up_alone(kind: Kind) -> None:
+    async with working_as(kind, new_world()) as running:
         outcomes = await running.outcomes(
             action(),
             action("stranger:1"),
@@ -109,8 +125,9 @@ async def test_what_is_bad_is_given_up_alone() -> None:
         assert reasons == ["committed", "invalid", "reducer_error", "conflict", "committed"]
 
 
-async def test_who_no_longer_waits_is_no_trouble() -> None:
-    running = await hired(new_world())
+@both
+async def test_who_no_longer_waits_is_no_trouble(kind: Kind) -> None:
+    running = await hired_as(kind, new_world())
     gone, waiting = await running.submit(action(), action())
     gone.cancel()
     running.start()
@@ -144,8 +161,9 @@ async def test_one_id_in_one_batch_is_one_action() -> None:
 
 
 @pytest.mark.parametrize("action_type", ["Counted", "Refused"])
-async def test_one_id_in_two_batches_has_its_first_outcome(action_type: str) -> None:
-    async with working(new_world()) as running:
+@both
+async def test_one_id_in_two_batches_has_its_first_outcome(kind: Kind, action_type: str) -> None:
+    async with working_as(kind, new_world()) as running:
         first = action(action_type=action_type)
         (outcome,) = await running.outcomes(first)
         await running.outcomes(action())
@@ -159,11 +177,12 @@ async def test_one_id_in_two_batches_has_its_first_outcome(action_type: str) -> 
         assert len(running.world.gave_up(0)) == (0 if action_type == "Counted" else 1)
 
 
-async def test_a_worker_answers_what_another_one_had_decided() -> None:
+@both
+async def test_a_worker_answers_what_another_one_had_decided(kind: Kind) -> None:
     world = new_world()
     first = action()
     (outcome,) = await commit_beside(world, first)
-    async with working(world) as running:
+    async with working_as(kind, world) as running:
         (again,) = await running.outcomes(first)
         assert (again, again.duplicate) == (outcome, True)
 
@@ -171,11 +190,12 @@ async def test_a_worker_answers_what_another_one_had_decided() -> None:
 # -- the two doors -----------------------------------------------------------
 
 
-async def test_what_comes_by_the_log_is_decided_and_moves_the_position() -> None:
+@both
+async def test_what_comes_by_the_log_is_decided_and_moves_the_position(kind: Kind) -> None:
     world = new_world()
     asked = [action(), action(action_type="Refused"), action()]
     await world.actions.append(0, asked)
-    async with working(world) as running:
+    async with working_as(kind, world) as running:
         await until(lambda: len(running.answers) == 3, "three answers")
         assert [name for name, _ in running.answers] == [(KEY, one.action_id) for one in asked]
         assert [type(outcome) for _, outcome in running.answers] == [
@@ -190,30 +210,33 @@ async def test_what_comes_by_the_log_is_decided_and_moves_the_position() -> None
         assert await world.actions.position(0) == 5
 
 
-async def test_the_log_is_looked_at_without_a_hint_too() -> None:
+@both
+async def test_the_log_is_looked_at_without_a_hint_too(kind: Kind) -> None:
     world = new_world()
-    async with working(world) as running:
+    async with working_as(kind, world) as running:
         await some_turns()
         await world.actions.append(0, [action()])
         await until(lambda: len(running.answers) == 1, "an answer")
 
 
-async def test_a_worker_goes_on_where_the_last_one_was() -> None:
+@both
+async def test_a_worker_goes_on_where_the_last_one_was(kind: Kind) -> None:
     world = new_world()
     await world.actions.append(0, [action(), action()])
-    async with working(world) as first:
+    async with working_as(kind, world) as first:
         await until(lambda: len(first.answers) == 2, "two answers")
     await world.actions.append(0, [action()])
-    async with working(world) as second:
+    async with working_as(kind, world) as second:
         await until(lambda: len(second.answers) == 1, "an answer")
         assert second.answers[0][1].version == 3
 
 
-async def test_a_duplicate_in_the_log_is_answered_and_passed() -> None:
+@both
+async def test_a_duplicate_in_the_log_is_answered_and_passed(kind: Kind) -> None:
     world = new_world()
     first = action()
     await world.actions.append(0, [first])
-    async with working(world) as running:
+    async with working_as(kind, world) as running:
         await until(lambda: len(running.answers) == 1, "an answer")
         await world.actions.append(0, [first, action()])
         running.worker.log_grew()
@@ -247,8 +270,9 @@ async def test_both_doors_have_their_half_of_a_full_batch() -> None:
 # -- bounds -----------------------------------------------------------
 
 
-async def test_a_full_inbox_makes_who_submits_wait() -> None:
-    running = await hired(new_world(), inbox_max=2)
+@both
+async def test_a_full_inbox_makes_who_submits_wait(kind: Kind) -> None:
+    running = await hired_as(kind, new_world(), inbox_max=2)
     await running.submit(action(), action())
     assert running.worker.submit_now(action()) is None
     third = asyncio.create_task(running.worker.submit(action()))
@@ -261,8 +285,9 @@ async def test_a_full_inbox_makes_who_submits_wait() -> None:
     await running.ended()
 
 
-async def test_who_waits_for_room_is_told_when_there_will_be_none() -> None:
-    running = await hired(new_world(), inbox_max=1)
+@both
+async def test_who_waits_for_room_is_told_when_there_will_be_none(kind: Kind) -> None:
+    running = await hired_as(kind, new_world(), inbox_max=1)
     await running.submit(action())
     second = asyncio.create_task(running.worker.submit(action()))
     await some_turns()

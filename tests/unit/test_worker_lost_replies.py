@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omninode_bridge.core.commit import Commit, Move
+from omninode_bridge.core.errors import OwnershipLost
 from omninode_bridge.core.message import ReducerGaveUp
 from omninode_bridge.core.observation import CommitRefused, LoopStumbled, OwnershipChanged
-from omninode_bridge.services.reducer_service import OwnershipLost
 from tests.bridges import until
 from tests.unit.workers import KEY, Disturbed, action, commit_beside, hired, new_world, working
 

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omninode_bridge.core.commit import Commit, Move
-from omninode_bridge.core.errors import BridgeClosed, DatabaseRefused
+from omninode_bridge.core.errors import BridgeClosed, DatabaseRefused, OwnershipLost
 from omninode_bridge.core.observation import CommitRefused, OwnershipChanged
-from omninode_bridge.services.reducer_service import OwnershipLost
 from tests.unit.workers import (
     LEASE,
     OWNER,
     RIVAL,
+    Kind,
     action,
+    both,
     commit_beside,
     hired,
+    hired_as,
     new_world,
     some_turns,
 )
@@ -86,10 +88,11 @@ async def test_what_was_answered_is_not_left_over() -> None:
     assert [ask.future for ask in running.worker.leftovers()] == futures[1:]
 
 
-async def test_a_position_that_moved_without_us_is_ownership_lost() -> None:
+@both
+async def test_a_position_that_moved_without_us_is_ownership_lost(kind: Kind) -> None:
     world = new_world()
     await world.actions.append(0, [action(), action()])
-    running = await hired(world)
+    running = await hired_as(kind, world)
     async with world.store.locked(0) as locked:
         running.start()
         await some_turns()
@@ -101,9 +104,10 @@ async def test_a_position_that_moved_without_us_is_ownership_lost() -> None:
     assert await world.store.read(["counter:1"]) == {}
 
 
-async def test_a_log_that_was_cut_off_behind_the_position_ends_the_worker() -> None:
+@both
+async def test_a_log_that_was_cut_off_behind_the_position_ends_the_worker(kind: Kind) -> None:
     world = new_world(segment_entries=2)
-    running = await hired(world)
+    running = await hired_as(kind, world)
     await world.actions.append(0, [action(), action()])
     world.retire("reducer", "action")
     assert await world.segments.drop_segments("action", 0) == 1
@@ -126,9 +130,10 @@ async def test_a_database_that_refuses_for_good_ends_the_worker_and_keeps_what_i
         await running.worker.submit(action())
 
 
-async def test_who_commits_beside_the_owner_takes_nothing_from_it() -> None:
+@both
+async def test_who_commits_beside_the_owner_takes_nothing_from_it(kind: Kind) -> None:
     world = new_world()
-    running = await hired(world)
+    running = await hired_as(kind, world)
     running.start()
     await running.outcomes(action())
     await commit_beside(world, action())

@@ -13,9 +13,12 @@ from tests.bridges import until
 from tests.unit.workers import (
     KEY,
     Disturbed,
+    Kind,
     action,
+    both,
     commit_beside,
     hired,
+    hired_as,
     new_world,
     working,
 )
@@ -122,9 +125,10 @@ async def test_a_batch_of_known_and_stale_is_answered_whole() -> None:
 # -- values no database could hold -----------------------------------------------------------
 
 
-async def test_only_the_action_with_the_bad_value_is_given_up() -> None:
+@both
+async def test_only_the_action_with_the_bad_value_is_given_up(kind: Kind) -> None:
     world = new_world()
-    running = await hired(world)
+    running = await hired_as(kind, world)
     keys = [f"taken:{n % 3}" for n in range(10)]
     asked = [action(key, payload={"amount": n}) for n, key in enumerate(keys)]
     culprit = action("taken:1", "Stored\0")
@@ -175,8 +179,9 @@ async def test_one_bad_id_asked_twice_is_answered_twice() -> None:
     await running.ended()
 
 
-async def test_a_give_up_that_cannot_be_stored_either_ends_the_worker() -> None:
-    running = await hired(new_world())
+@both
+async def test_a_give_up_that_cannot_be_stored_either_ends_the_worker(kind: Kind) -> None:
+    running = await hired_as(kind, new_world())
     (future,) = await running.submit(action(remember_s=1e30))
     running.start()
     assert isinstance(await running.ended(), ValueRefused)

@@ -1,4 +1,4 @@
-"""A partition worker on the world in memory, with everything it reports written down."""
+"""A worker of either kind on the world in memory, with everything it reports written down."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import UUID
+
+import pytest
 
 from omninode_bridge.core.commit import Accepted, Commit, outcomes_of
 from omninode_bridge.core.message import Outcome, SealedAction
 from omninode_bridge.core.reducer import NEVER_SEEN, KeyType, Transition, fold
 from omninode_bridge.infrastructure.codec import CanonicalCodec
+from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.reducer_service import ReducerService
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import app
@@ -28,6 +31,12 @@ if TYPE_CHECKING:
     from omninode_bridge.ports import CanonicalStore, LockedPartition
 
 _T = TypeVar("_T")
+_W = TypeVar("_W", bound="Worker")
+Worker = ReducerService | DirectPath
+Kind = type[ReducerService] | type[DirectPath]
+
+both = pytest.mark.parametrize("kind", [ReducerService, DirectPath])
+"""For promises that the partition worker and the direct path keep alike."""
 
 CODEC: Final = CanonicalCodec()
 LEASE: Final = timedelta(seconds=5)
@@ -70,10 +79,10 @@ class Dice:
 
 
 @dataclass
-class Running:
+class Running(Generic[_W]):
     """A worker and what it has told so far."""
 
-    worker: ReducerService
+    worker: _W
     world: MemoryWorld
     dice: Dice
     facts: list[Observation]
@@ -116,14 +125,20 @@ def new_world(**options: Any) -> MemoryWorld:  # noqa: ANN401
     return MemoryWorld(clock=SettableClock(), partitions=1, **options)
 
 
-async def hired(
+async def hired(world: MemoryWorld, **options: Any) -> Running[ReducerService]:  # noqa: ANN401
+    """Return a partition worker that owns partition 0 and has not begun."""
+    return await hired_as(ReducerService, world, **options)
+
+
+async def hired_as(
+    kind: type[_W],
     world: MemoryWorld,
     *,
     store: CanonicalStore | None = None,
     observe: Callable[[Observation], None] = lambda _: None,
     **options: Any,  # noqa: ANN401 - of the worker
-) -> Running:
-    """Return a worker that owns partition 0 and has not begun."""
+) -> Running[_W]:
+    """Return a worker of this kind that owns partition 0 and has not begun."""
     await world.leases.acquire(OWNER, "a worker", LEASE, [0])
     facts: list[Observation] = []
     dice = Dice()
@@ -132,7 +147,7 @@ async def hired(
         facts.append(fact)
         observe(fact)
 
-    worker = ReducerService(
+    worker = kind(
         0,
         OWNER,
         store=store or world.store,
@@ -154,9 +169,23 @@ async def hired(
 
 
 @asynccontextmanager
-async def working(world: MemoryWorld, **options: Any) -> AsyncIterator[Running]:  # noqa: ANN401
-    """Run a worker for the length of the block; it has answered everything when that is left."""
-    running = await hired(world, **options)
+async def working(
+    world: MemoryWorld,
+    **options: Any,  # noqa: ANN401
+) -> AsyncIterator[Running[ReducerService]]:
+    """Run a partition worker; it has answered everything when the block is left."""
+    async with working_as(ReducerService, world, **options) as running:
+        yield running
+
+
+@asynccontextmanager
+async def working_as(
+    kind: type[_W],
+    world: MemoryWorld,
+    **options: Any,  # noqa: ANN401
+) -> AsyncIterator[Running[_W]]:
+    """Run a worker of this kind; it has answered everything when the block is left."""
+    running = await hired_as(kind, world, **options)
     running.start()
     yield running
     running.worker.stop()

@@ -62,14 +62,15 @@ async def _bench(
 async def _place(data_dir: Path | None, database_url: str | None) -> AsyncIterator[Place]:
     """Yield the place that is named, or a folder that lasts as long as we do.
 
-    The environment is not asked: nobody wants a load in the database they work with by surprise.
+    Of the two, the environment names none: nobody wants a load in the database they work with by
+    surprise.
     """
     if data_dir is not None or database_url is not None:
         yield find_place(data_dir, database_url)
         return
     folder = _make_folder()
     try:
-        yield Place(folder / "data", None)
+        yield find_place(folder / "data", None)
     finally:
         await EmbeddedServer(folder / "data").stopped()
         shutil.rmtree(folder)

@@ -81,10 +81,14 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the database is: an embedded one in `data_dir`, or a server at `database_url`."""
+    """Where the database is: an embedded one in `data_dir`, or a server at `database_url`.
+
+    Without `pure_reducer`, what is written there takes the direct path.
+    """
 
     data_dir: Path | None
     database_url: str | None
+    pure_reducer: bool
 
     def server(self) -> EmbeddedServer | None:
         """Return the embedded server; None for a server of somebody else's."""
@@ -126,6 +130,7 @@ class Place:
             database_url=self.database_url,
             observe=Outage().observe,
             on_wait=self.say_waiting,
+            pure_reducer=self.pure_reducer,
         ) as bridge:
             yield bridge
 
@@ -141,11 +146,11 @@ def find_place(data_dir: Path | None, database_url: str | None) -> Place:
     """Return the place that the options name, or else the environment, or else this user's own.
 
     Raises:
-        ConfigurationError: two places are named at once.
+        ConfigurationError: two places are named at once, or the environment says what cannot work.
     """
+    settings = read_settings()
     source = "--data-dir or --database-url"
     if data_dir is None and database_url is None:
-        settings = read_settings()
         data_dir, database_url = settings.data_dir, settings.database_url
         source = "OMNINODE_DATA_DIR or OMNINODE_DATABASE_URL"
     if data_dir is not None and database_url is not None:
@@ -158,7 +163,7 @@ def find_place(data_dir: Path | None, database_url: str | None) -> Place:
             check_database_url(database_url)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
-    return Place(data_dir, database_url)
+    return Place(data_dir, database_url, settings.enable_pure_reducer)
 
 
 def run(work: Coroutine[object, object, _T]) -> _T:

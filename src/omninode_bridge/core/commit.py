@@ -6,10 +6,17 @@ not at all (R2), at the end of the one history its partition has (R5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from omninode_bridge.core.message import Outcome, Provenance, ReducerGaveUp, StateCommitted
+from omninode_bridge.core.errors import OwnershipLost
+from omninode_bridge.core.message import (
+    Outcome,
+    Provenance,
+    ReducerGaveUp,
+    StateCommitted,
+    content_hash,
+)
 from omninode_bridge.core.reducer import Absorbed, Refused, Step
 
 if TYPE_CHECKING:
@@ -143,3 +150,20 @@ def id_reused(action: SealedAction, first: Outcome) -> ReducerGaveUp:
     return ReducerGaveUp(
         action.workflow_key, action.action_id, 0, "id_reused", detail, first.version
     )
+
+
+def told_again(action: SealedAction, first: Outcome, request_hash: str) -> Outcome:
+    """Return the answer to an action whose id has an outcome, `first`, already (R3).
+
+    `request_hash` is the hash of what was asked then: who asks the same is told the first outcome,
+    and another content is `id_reused`.
+    """
+    if content_hash(action.type, action.payload) == request_hash:
+        return replace(first, duplicate=True)
+    return id_reused(action, first)
+
+
+def ownership_lost(partition: int, refusal: Refusal) -> OwnershipLost:
+    """Return the error that ends a worker whose commit was refused as no longer the owner's."""
+    what = "is owned by another process" if refusal.not_owner else "has moved without us"
+    return OwnershipLost(partition, what)

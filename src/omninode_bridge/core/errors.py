@@ -14,6 +14,7 @@
     ├── DatabaseUnavailable      PostgreSQL cannot be reached; the loops go on trying
     ├── DatabaseRefused          PostgreSQL refused a statement; trying again will not help
     │   └── ValueRefused         because of a value in it (SQLSTATE class 22 or 54)
+    ├── OwnershipLost            another process has the partition: who worked there stops
     └── BrokenPromise            stored data contradicts a promise: stop and look
 
 Rule 1: errors carry fields; nobody has to parse their sentences.
@@ -154,6 +155,15 @@ class DatabaseRefused(BridgeError):
 
 class ValueRefused(DatabaseRefused):
     """PostgreSQL refused a value (SQLSTATE class 22 or 54); nothing was written."""
+
+
+class OwnershipLost(BridgeError):
+    """The partition belongs to another process now, or its log has moved without us (R12)."""
+
+    def __init__(self, partition: int, what: str) -> None:
+        """Say of `partition` `what` has happened to it."""
+        super().__init__(f"partition {partition} {what}")
+        self.partition = partition
 
 
 class BrokenPromise(BridgeError):

@@ -10,7 +10,12 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from omninode_bridge.core.errors import BridgeClosed, BrokenPromise, DatabaseUnavailable
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    BrokenPromise,
+    DatabaseUnavailable,
+    OwnershipLost,
+)
 from omninode_bridge.core.message import FOLLOW_UPS
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
@@ -19,10 +24,11 @@ from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.core.slots import Slots
 from omninode_bridge.host.answers import Answers
 from omninode_bridge.host.log_door import LogDoor
+from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.effect_runner import EffectRunner
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
-from omninode_bridge.services.reducer_service import OwnershipLost, ReducerService
+from omninode_bridge.services.reducer_service import ReducerService
 from omninode_bridge.services.timer_loop import TimerLoop
 
 if TYPE_CHECKING:
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     from omninode_bridge.core.commit import Accepted, Commit
     from omninode_bridge.core.message import Outcome, SealedAction
     from omninode_bridge.host.world import World
+
+    Worker = ReducerService | DirectPath
 
 STOP_WAIT_S: Final = 10.0
 
@@ -45,7 +53,7 @@ class PartitionHost:
     def __init__(self, world: World) -> None:
         """Take the world; nothing happens before the context is entered."""
         self._world = world
-        self._workers: dict[int, ReducerService] = {}
+        self._workers: dict[int, Worker] = {}
         self._dispatchers: dict[int, Dispatcher] = {}
         self._timer_loops: dict[int, TimerLoop] = {}
         self._effect_runners: dict[int, EffectRunner] = {}
@@ -231,7 +239,8 @@ class PartitionHost:
             if others:
                 runner.intents_grew()
 
-        worker = ReducerService(
+        kind = ReducerService if world.pure_reducer else DirectPath
+        worker: Worker = kind(
             partition,
             token,
             store=world.store,

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the loops of all partitions share: the ports, and the process's dice, clock and ids."""
+    """What the loops of all partitions share: the ports, and the process's dice, clock and ids.
+
+    `pure_reducer` says which worker a partition gets: the one that folds batches in memory or, with
+    False, the direct path.
+    """
 
     partitions: int
     name: str
@@ -52,3 +56,4 @@ class World:
     uniform: Uniform
     observe: Observe
     advanced: Callable[[Iterable[tuple[str, int, str]]], None]
+    pure_reducer: bool = True

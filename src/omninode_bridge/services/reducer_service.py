@@ -27,22 +27,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from omninode_bridge.core.ask import Ask
 from omninode_bridge.core.commit import (
     Accepted,
     Commit,
     Move,
     Refusal,
-    id_reused,
     outcomes_of,
+    ownership_lost,
     settles,
+    told_again,
 )
-from omninode_bridge.core.errors import BridgeClosed, BridgeError, DatabaseUnavailable, ValueRefused
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    BridgeError,
+    DatabaseUnavailable,
+    OwnershipLost,
+    ValueRefused,
+)
 from omninode_bridge.core.message import content_hash, key_type_of
 from omninode_bridge.core.observation import (
     BatchCommitted,
@@ -67,6 +74,8 @@ if TYPE_CHECKING:
     from omninode_bridge.core.retry import Uniform
     from omninode_bridge.ports import ActionLog, CanonicalStore, Clock, LockedPartition
 
+    Asked = Ask[asyncio.Future[Outcome]]
+
 _T = TypeVar("_T")
 
 BATCH_MAX: Final = 500
@@ -77,35 +86,8 @@ BATCH_BYTES_MAX: Final = 32 * 1_048_576
 """Of what a batch reads and writes, about. One action more may be as big as R13 lets it be."""
 
 
-class Ask:
-    """An action on its way through the worker, and who waits for its outcome."""
-
-    __slots__ = ("action", "future", "offset", "refusal")
-
-    def __init__(
-        self,
-        action: SealedAction,
-        future: asyncio.Future[Outcome] | None = None,
-        offset: int | None = None,
-    ) -> None:
-        """`offset` is the action's place in the log, None when it came by `submit`."""
-        self.action = action
-        self.future = future
-        self.offset = offset
-        self.refusal: str | None = None
-
-    @property
-    def name(self) -> ActionName:
-        """What the outcome is remembered by."""
-        return (self.action.workflow_key, self.action.action_id)
-
-
 class BatchTooBig(BridgeError):
     """A batch would be more than a commit should carry; it has more than one action."""
-
-
-class OwnershipLost(BridgeError):
-    """The partition belongs to another process now, or its position has moved without us."""
 
 
 class ReducerService:
@@ -153,11 +135,11 @@ class ReducerService:
         self._backoff = Backoff(max_attempts, backoff_base_ms, backoff_cap_ms)
         self._batch_max = batch_max
         self._inbox_max = inbox_max
-        self._inbox: deque[Ask] = deque()
-        self._log_buffer: deque[Ask] = deque()
+        self._inbox: deque[Asked] = deque()
+        self._log_buffer: deque[Asked] = deque()
         self._position = 1
         self._cache = SnapshotCache()
-        self._in_hand: list[Ask] = []
+        self._in_hand: list[Asked] = []
         self._duplicates = 0
         self._stopping = False
         self._lost = False
@@ -216,7 +198,7 @@ class ReducerService:
     def _closed(self) -> bool:
         return self._stopping or self._lost
 
-    def leftovers(self) -> list[Ask]:
+    def leftovers(self) -> list[Asked]:
         """Return the submitted asks that have no answer, in order: they may go another way."""
         asks = [ask for ask in (*self._in_hand, *self._inbox) if ask.offset is None]
         return [ask for ask in asks if ask.future is not None and not ask.future.done()]
@@ -245,7 +227,7 @@ class ReducerService:
             self._lost = True
             self._room.set()
 
-    async def _gather(self, reader: asyncio.Task[None]) -> list[Ask]:
+    async def _gather(self, reader: asyncio.Task[None]) -> list[Asked]:
         """Wait for work and take up to a batch of it, half from each door when both have enough.
 
         Nothing: the worker was stopped and has nothing left to do.
@@ -280,8 +262,8 @@ class ReducerService:
             read = partial(self._action_log.read, self.partition, following, self._batch_max)
             page = await self._patiently(read)
             if isinstance(page, CutOff):
-                message = f"partition {self.partition}: its log was cut off at {page.low}, behind"
-                raise OwnershipLost(f"{message} the position {following}")
+                what = f"has a log that was cut off at {page.low}, behind the position {following}"
+                raise OwnershipLost(self.partition, what)
             if page:
                 following = page[-1].offset + 1
                 self._log_buffer.extend(Ask(entry.action, None, entry.offset) for entry in page)
@@ -293,13 +275,13 @@ class ReducerService:
 
     # -- one batch ---------------------------------------------------------------------------------
 
-    async def _settle(self, asks: Sequence[Ask], following: int | None) -> None:
+    async def _settle(self, asks: Sequence[Asked], following: int | None) -> None:
         """Fold, commit and answer `asks`, each of them, however long the database is away.
 
         `following` is the position to move to with the commit; None leaves it.
         """
         began = monotonic()
-        pending: dict[ActionName, list[Ask]] = {}
+        pending: dict[ActionName, list[Asked]] = {}
         for ask in asks:  # two asks with one id are one action, the first, or the one that redrives
             same = pending.setdefault(ask.name, [])
             same.insert(0 if ask.action.purpose == "redrive" else len(same), ask)
@@ -338,7 +320,7 @@ class ReducerService:
                 await asyncio.sleep(next(waits_ms) / 1000)
 
     async def _attempt(
-        self, pending: dict[ActionName, list[Ask]], move: Move | None, attempt: int
+        self, pending: dict[ActionName, list[Asked]], move: Move | None, attempt: int
     ) -> tuple[Commit, Accepted | Refusal]:
         """Fold and commit; the last attempt holds the partition, so that contention cannot win."""
         if attempt < self._backoff.attempts:
@@ -352,11 +334,11 @@ class ReducerService:
     async def _fold_and_commit(
         self,
         store: CanonicalStore | LockedPartition,
-        pending: Mapping[ActionName, list[Ask]],
+        pending: Mapping[ActionName, list[Asked]],
         move: Move | None,
         attempt: int,
     ) -> tuple[Commit, Accepted | Refusal]:
-        by_key: dict[str, list[Ask]] = {}
+        by_key: dict[str, list[Asked]] = {}
         for (workflow_key, _), asks in pending.items():
             by_key.setdefault(workflow_key, []).append(asks[0])
         started_from = await self._snapshots(store, by_key)
@@ -409,7 +391,7 @@ class ReducerService:
         }
 
     def _accept(
-        self, commit: Commit, accepted: Accepted, pending: Mapping[ActionName, list[Ask]]
+        self, commit: Commit, accepted: Accepted, pending: Mapping[ActionName, list[Asked]]
     ) -> None:
         """The commit is durable: remember where we are, tell, and answer every asker."""
         if commit.position is not None:
@@ -427,12 +409,10 @@ class ReducerService:
         self._observe(CommitRefused(self.partition, refusal.not_owner, refusal.moved, stale, known))
         if refusal.not_owner or refusal.moved:
             self._observe(OwnershipChanged(self.partition, "lost"))
-            what = "is owned by another process" if refusal.not_owner else "has moved without us"
-            message = f"partition {self.partition} {what}"
-            raise OwnershipLost(message)
+            raise ownership_lost(self.partition, refusal)
 
     def _answer_known(
-        self, pending: dict[ActionName, list[Ask]], known: Mapping[ActionName, Remembered]
+        self, pending: dict[ActionName, list[Asked]], known: Mapping[ActionName, Remembered]
     ) -> None:
         """Answer with first outcomes, and take these actions out of `pending`."""
         for name, remembered in known.items():
@@ -441,22 +421,20 @@ class ReducerService:
                 del pending[name]
                 self._tell_again(asks, remembered.outcome, remembered.request_hash)
 
-    def _tell_again(self, asks: Iterable[Ask], outcome: Outcome, request_hash: str) -> None:
+    def _tell_again(self, asks: Iterable[Asked], outcome: Outcome, request_hash: str) -> None:
         """Tell the first outcome to those who ask the same; another content is `id_reused`."""
         for ask in asks:
-            same = content_hash(ask.action.type, ask.action.payload) == request_hash
-            again = replace(outcome, duplicate=True) if same else id_reused(ask.action, outcome)
             self._duplicates += 1
-            self._tell(ask, again)
+            self._tell(ask, told_again(ask.action, outcome, request_hash))
 
-    def _tell(self, ask: Ask, outcome: Outcome) -> None:
+    def _tell(self, ask: Asked, outcome: Outcome) -> None:
         if ask.future is None:
             self._answer(ask.action, outcome)
         elif not ask.future.done():
             ask.future.set_result(outcome)
 
     async def _read_back(
-        self, pending: dict[ActionName, list[Ask]], move: Move | None
+        self, pending: dict[ActionName, list[Asked]], move: Move | None
     ) -> Move | None:
         """After a lost connection: learn what became of the batch; return the move still to make.
 
@@ -486,7 +464,7 @@ class ReducerService:
         return None
 
     async def _split(
-        self, asks: list[Ask], move: Move | None, error: ValueRefused | BatchTooBig
+        self, asks: list[Asked], move: Move | None, error: ValueRefused | BatchTooBig
     ) -> None:
         """Halve the batch: it is too big, or holds a value that the database refuses.
 
@@ -519,7 +497,7 @@ class ReducerService:
         raise AssertionError  # pragma: no cover - count() does not end
 
 
-def _behind(asks: Iterable[Ask]) -> int | None:
+def _behind(asks: Iterable[Asked]) -> int | None:
     """Return the position behind the last of `asks` that came by the log."""
     offsets = [ask.offset for ask in asks if ask.offset is not None]
     return offsets[-1] + 1 if offsets else None
