@@ -201,3 +201,38 @@ async def test_an_advance_that_nobody_waits_for_is_no_work(stores: Stores) -> No
         yield
 
     stores.projections.advanced(versions())
+
+
+async def test_who_waits_for_a_tag_is_woken_by_it_and_by_no_other(stores: Stores) -> None:
+    with stores.projections.reaching(KEY, {"even"}) as reached:
+        stores.projections.advanced([(KEY, 1, "odd"), ("counter:2", 2, "even")])
+        assert not reached.done()
+        stores.projections.advanced([(KEY, 2, "even")])
+        assert reached.done()
+    assert stores.projections._tag_waiters == {}
+    assert stores.projections._waiting == 0
+
+
+async def test_a_tag_that_another_process_projected_is_found_by_the_shared_question(
+    stores: Stores,
+) -> None:
+    await committed(stores, 1)
+    await committed(stores, 2)
+    await stores.project()
+    with (
+        stores.projections.reaching(KEY, {"even"}) as reached,
+        stores.projections.reaching(KEY, {"odd"}) as never,
+    ):
+        async with asyncio.timeout(10):
+            await reached
+        assert not never.done()
+        questions = [each for each in stores.database.statements if "ANY" in each]
+        assert len(questions) == 1
+
+
+async def test_beyond_the_bound_on_waiters_nobody_is_woken_by_a_tag(stores: Stores) -> None:
+    stores.projections._waiting = WAITERS_MAX
+    with stores.projections.reaching(KEY, {"even"}) as reached:
+        stores.projections.advanced([(KEY, 2, "even")])
+        assert not reached.done()
+    stores.projections._waiting = 0

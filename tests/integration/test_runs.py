@@ -81,6 +81,15 @@ async def test_a_run_of_two_steps_completes(bridge: Bridge, cards: Cards) -> Non
     assert (await bridge.verify()).mismatches == []
 
 
+async def test_the_direct_path_carries_runs_too(database_url: str, cards: Cards) -> None:
+    app = shop(cards)
+    async with Bridge.open(app, database_url=database_url, pure_reducer=False) as bridge:
+        outcome = await bridge.run(contract(reserve(), charge()), ORDER)
+        assert outcome.status == "COMPLETED"
+        outcome = await bridge.run(contract(reserve(), charge()), ORDER | {"amount": 13})
+        assert outcome.status == "COMPENSATED"
+
+
 async def test_a_declared_workflow_is_run_by_its_name(database_url: str, cards: Cards) -> None:
     app = shop(cards)
     app.workflow(contract(reserve()))

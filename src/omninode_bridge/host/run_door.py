@@ -12,7 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid5
 
-from omninode_bridge.core.errors import OutcomeUnknown, RunUnknown
+from omninode_bridge.core.errors import DatabaseUnavailable, OutcomeUnknown, RunUnknown
 from omninode_bridge.core.message import Outcome, ReducerGaveUp
 from omninode_bridge.core.orchestration import (
     RUN_CANCELLED,
@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
     from omninode_bridge.core.orchestration import RunContract, RunOutcome
     from omninode_bridge.core.reducer import Codec
+    from omninode_bridge.infrastructure.entities import ModelWorkflowState
     from omninode_bridge.services.canonical_store import CanonicalStoreService
     from omninode_bridge.services.projection_store import ProjectionStoreService
 
 FIRST_EPOCH: Final = 1
+AWAY_S: Final = 0.1
+"""Between two looks at a database that is away."""
+
 _STARTS: Final = UUID("6f6d6e69-6e6f-5465-8272-756e00000001")
 """The name space of the ids of what starts runs."""
 
@@ -109,12 +113,13 @@ class RunDoor:
                     )
                     if not await self._joined(workflow_id, said, outcome):
                         outcome.committed()
-                    if not outcome.duplicate or not await self._is_over(workflow_id):
-                        await ended
+                    if outcome.duplicate and (found := await self._over(workflow_id)):
+                        return found
+                    await ended
+                    found = await self._over(workflow_id)
             except (TimeoutError, OutcomeUnknown) as error:
                 raise RunUnknown(workflow_id, key, action_id, wait_s) from error
-        found = await self.outcome(workflow_id)
-        assert found is not None, "a projection without a state"
+        assert found is not None, "a projection is never ahead of its state"
         return found
 
     async def outcome(self, workflow_id: str) -> RunOutcome | None:
@@ -151,15 +156,25 @@ class RunDoor:
             return True
         if outcome.reason not in _MAY_BE_THE_SAME:
             return False
-        row = await self._canonical.get_state(run_key(workflow_id))
+        row = await self._state(workflow_id)
         if row is None:
             return False
         began = {name: row.state[name] for name in ("contract", "input")}
         return self._codec.encode(began) == self._codec.encode(said)
 
-    async def _is_over(self, workflow_id: str) -> bool:
-        found = await self.outcome(workflow_id)
-        return found is not None and found.is_over
+    async def _over(self, workflow_id: str) -> RunOutcome | None:
+        """Return how a run has ended; None while it has not."""
+        row = await self._state(workflow_id)
+        found = None if row is None else run_outcome(row.state)
+        return found if found is not None and found.is_over else None
+
+    async def _state(self, workflow_id: str) -> ModelWorkflowState | None:
+        """Read until the database answers: who waits for a run has a bound."""
+        while True:
+            try:
+                return await self._canonical.get_state(run_key(workflow_id))
+            except DatabaseUnavailable:
+                await asyncio.sleep(AWAY_S)
 
 
 def _start_id(workflow_id: str, said: bytes) -> UUID:
