@@ -17,10 +17,10 @@ NOT_OURS := .git .venv .data dist __pycache__ .coverage .hypothesis .import_lint
             .mypy_cache .pytest_cache .ruff_cache
 
 .DELETE_ON_ERROR:
-.PHONY: help run check test lint soak lock wheel clean
+.PHONY: help run check test lint soak lock wheel diagram clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## Stamp the files below a folder [DIR=.] and show their totals [NS=demo]
 	@if [ "$$DIR" -ef . ]; then set -- $(addprefix --exclude ,$(NOT_OURS)); fi; \
@@ -58,6 +58,9 @@ lock: $(INSTALLED) ## Make requirements.lock from pyproject.toml [LOCK_OPTIONS=-
 
 wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
+
+diagram: $(INSTALLED) ## Draw docs/architecture/fsm.md from the table of the state machine
+	$(BIN)/python -m omninode_bridge.infrastructure.contracts > docs/architecture/fsm.md
 
 clean: ## Remove what make has made, but not the data in .data
 	rm -rf .venv dist .coverage .coverage.* .hypothesis .import_linter_cache \

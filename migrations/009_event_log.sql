@@ -460,8 +460,8 @@ BEGIN
 END $$;
 
 
--- Drop the whole segments of a transient topic that lie behind all registered consumers and behind
--- the head; return how many.
+-- Drop the first segment of a transient topic if all of it lies behind all registered consumers and
+-- behind the head; return how many went, 0 or 1. One at a time, since commits wait meanwhile.
 --
 -- Nothing is locked unless there is something to drop. Then the row with low is locked and the
 -- positions are read again: who registers a consumer locks that row too, so a new consumer either
@@ -474,35 +474,34 @@ LANGUAGE plpgsql AS $$
 DECLARE
     parent  TEXT   := format('event_log_%s_%s', p_topic, p_partition);
     behind  BIGINT := event_log_behind_consumers(p_topic, p_partition);
-    new_low BIGINT;
-    dropped INT := 0;
     segment RECORD;
 BEGIN
     IF p_topic NOT IN ('action', 'intent') THEN
         RAISE EXCEPTION 'topic % is history: it is not cut off', p_topic USING ERRCODE = 'OB001';
     END IF;
-    FOR segment IN
-        SELECT c.oid::regclass AS name,
-               (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?(\d+)''?\)'))[1]::BIGINT
-                   AS segment_end
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = parent::regclass
-        ORDER BY segment_end
-    LOOP
-        EXIT WHEN segment.segment_end > behind;
-        IF dropped = 0 THEN
-            PERFORM event_log_lock_low(p_topic, p_partition);
-            behind := event_log_behind_consumers(p_topic, p_partition);
-            EXIT WHEN segment.segment_end > behind;
-        END IF;
-        EXECUTE format('DROP TABLE %s', segment.name);
-        new_low := segment.segment_end;
-        dropped := dropped + 1;
-    END LOOP;
-    IF dropped > 0 AND p_topic = 'action' THEN
-        UPDATE event_log_action_heads SET action_low = new_low WHERE partition = p_partition;
-    ELSIF dropped > 0 THEN
-        UPDATE event_log_partitions SET intent_low = new_low WHERE partition = p_partition;
+    SELECT c.oid, c.oid::regclass::TEXT AS name,
+           (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?(\d+)''?\)'))[1]::BIGINT
+               AS segment_end
+    INTO segment
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = parent::regclass
+    ORDER BY segment_end LIMIT 1;
+    IF NOT FOUND OR segment.segment_end > behind THEN
+        RETURN 0;
     END IF;
-    RETURN dropped;
+    PERFORM event_log_lock_low(p_topic, p_partition);
+    -- Another process may have been before us at the lock.
+    IF segment.segment_end > event_log_behind_consumers(p_topic, p_partition)
+       OR NOT EXISTS (SELECT FROM pg_class WHERE oid = segment.oid) THEN
+        RETURN 0;
+    END IF;
+    EXECUTE format('DROP TABLE %s', segment.name);
+    IF p_topic = 'action' THEN
+        UPDATE event_log_action_heads SET action_low = segment.segment_end
+        WHERE partition = p_partition;
+    ELSE
+        UPDATE event_log_partitions SET intent_low = segment.segment_end
+        WHERE partition = p_partition;
+    END IF;
+    RETURN 1;
 END $$;

@@ -64,6 +64,12 @@ class Asked:
             payload["passes_on_to"] = [self.key_of(example).replace("fenced", "counter") + "-next"]
         return payload
 
+    def reply_to(self, example: int) -> str | None:
+        """Return the key that is told the outcome: one for each key, so that order is settled."""
+        if not self.passes_on:
+            return None
+        return self.key_of(example).replace("fenced", "counter") + "-told"
+
     @property
     def lease_id(self) -> UUID | None:
         """The lease, which an epoch comes with."""

@@ -5,6 +5,7 @@ import os
 from hypothesis import settings
 
 from tests.bridges import database_url, migrated_template
+from tests.redis_servers import redis_server
 from tests.servers import database, postgres_server, server_folder
 
 # No deadline: on a busy machine the first example may take long, and that is nobody's fault. CI
@@ -14,4 +15,11 @@ settings.register_profile(
 )
 settings.load_profile("ours")
 
-__all__ = ["database", "database_url", "migrated_template", "postgres_server", "server_folder"]
+__all__ = [
+    "database",
+    "database_url",
+    "migrated_template",
+    "postgres_server",
+    "redis_server",
+    "server_folder",
+]

@@ -9,10 +9,14 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID, uuid4
@@ -27,6 +31,8 @@ from omninode_bridge.core.errors import (
     InvalidAction,
     OutcomeUnknown,
 )
+from omninode_bridge.core.fsm_workflow import FSM_WORKFLOWS
+from omninode_bridge.core.machine import WORKFLOW
 from omninode_bridge.core.message import (
     PAYLOAD_BYTES_MAX,
     Action,
@@ -35,6 +41,7 @@ from omninode_bridge.core.message import (
     check_reply_to,
     check_workflow_key,
     key_type_of,
+    time_ordered_id,
 )
 from omninode_bridge.core.observation import Observation, Observe, ignore
 from omninode_bridge.core.orchestration import RUN, RunContract, RunOutcome, run_key
@@ -44,10 +51,18 @@ from omninode_bridge.core.retry import Backoff
 from omninode_bridge.core.terms import check_count, check_id, check_remember_for, check_time
 from omninode_bridge.host import FIRST_EPOCH, PartitionHost, RunDoor, World
 from omninode_bridge.infrastructure.codec import CanonicalCodec
-from omninode_bridge.infrastructure.contracts import read_run_contract, run_contract_of
+from omninode_bridge.infrastructure.contracts import (
+    load_node_contract,
+    read_run_contract,
+    run_contract_of,
+)
+from omninode_bridge.infrastructure.event_bus import PostgresEventBus
 from omninode_bridge.infrastructure.postgres import migrations
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
+from omninode_bridge.nodes.database_adapter_effect.v1_0_0.node import NodeBridgeStoreEffect
+from omninode_bridge.nodes.orchestrator.v1_0_0.node import NodeBridgeOrchestrator
+from omninode_bridge.nodes.reducer.v1_0_0.node import NodeBridgeReducer
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import LEASE, CanonicalStoreService
 from omninode_bridge.services.cleaner import Cleaner
@@ -59,11 +74,14 @@ from omninode_bridge.services.event_log import (
     IntentLogService,
     TimerService,
 )
+from omninode_bridge.services.fsm_state_manager import FSMStateManager
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.projection_rebuild import ProjectionRebuildService
 from omninode_bridge.services.projection_store import ProjectionStoreService
+from omninode_bridge.services.transition_log import TransitionLogService
 from omninode_bridge.services.verifier import VerifierService
+from omninode_bridge.settings import check_redis_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -76,6 +94,8 @@ if TYPE_CHECKING:
         ModelWorkflowProjection,
         ModelWorkflowState,
     )
+    from omninode_bridge.infrastructure.redis_hints import RedisHints
+    from omninode_bridge.ports import Hints, Runs
     from omninode_bridge.services.event_log import LogProgress
     from omninode_bridge.services.verifier import Verification
 
@@ -91,6 +111,12 @@ REMEMBER_FOR: Final = timedelta(hours=6)
 LOOP_CONNECTIONS_MAX: Final = 16
 READ_CONNECTIONS_MAX: Final = 8
 SETTLE_LOOK_S: Final = 0.01
+CAUGHT_UP_S: Final = 60.0
+"""How long the projection has to show what is committed, before a recovery gives up."""
+
+OUR_KEY_TYPES: Final = {each.name: each for each in (FSM_WORKFLOWS, RUN)}
+"""Reduced by the bridge itself, whatever the application: what they need is in their state, such as
+a run's contract, so whoever owns the partition can carry them on."""
 
 _R = TypeVar("_R", bound="Reducer")
 _P = TypeVar("_P", bound="Project")
@@ -119,13 +145,14 @@ class App:
         with the version that made it. `fenced` keys refuse actions of an epoch that is past.
 
         Raises:
-            ConfigurationError: a malformed key type, or one declared twice in the same version.
+            ConfigurationError: a malformed key type, one of the bridge's own, or one declared
+                twice in the same version.
         """
         if not key_type or ":" in key_type or "\0" in key_type:
             message = f"a key type is text without a colon, not {key_type!r}"
             raise ConfigurationError(message)
-        if key_type == RUN.name:
-            message = f"keys {RUN.name}:... are the bridge's own: choose another type"
+        if key_type in OUR_KEY_TYPES:
+            message = f"keys {key_type}:... are the bridge's own: choose another type"
             raise ConfigurationError(message)
         if version < 1:
             message = f"the reducer of {key_type!r}: version must be at least 1, not {version}"
@@ -248,12 +275,8 @@ class App:
         return dict(self._effects)
 
     def key_types(self) -> dict[str, KeyType]:
-        """Return the key types by name, each in its highest version; that of runs among them.
-
-        Always: a run's state holds its contract, so whoever owns its partition can carry it on.
-        """
-        own = {name: self._key_type(name, max(versions)) for name, versions in self._all()}
-        return own | {RUN.name: RUN}
+        """Return the key types by name, each in its highest version."""
+        return {name: self._key_type(name, max(versions)) for name, versions in self._all()}
 
     def every_version(self) -> dict[tuple[str, int], KeyType]:
         """Return the key types by name and version."""
@@ -261,7 +284,7 @@ class App:
             (name, version): self._key_type(name, version)
             for name, versions in self._all()
             for version in versions
-        } | {(RUN.name, RUN.version): RUN}
+        }
 
     def _all(self) -> Iterable[tuple[str, Mapping[int, object]]]:
         orphans = self._projections.keys() - self._reducers.keys()
@@ -276,6 +299,14 @@ class App:
         return KeyType(name, version, reduce, project, fenced)
 
 
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The doors of the OmniNode architecture, each checked against its `contract.yaml`."""
+
+    reducer: NodeBridgeReducer
+    store_effect: NodeBridgeStoreEffect
+
+
 class Bridge:
     """An open bridge. Get one from `Bridge.open`."""
 
@@ -285,7 +316,7 @@ class Bridge:
         self.partitions = partitions
         self._database = database
         self._codec = CanonicalCodec()
-        self._key_types = app.key_types()
+        self._key_types = app.key_types() | OUR_KEY_TYPES
         self.canonical_store = CanonicalStoreService(
             database, self._codec, partitions=partitions, key_types=self._key_types
         )
@@ -295,6 +326,17 @@ class Bridge:
         self._runs = RunDoor(
             self.submit, self.canonical_store, self.projection_store, self._codec, self.lease_id
         )
+        self.event_bus = PostgresEventBus(database, observe=self._observed)
+        self.fsm = FSMStateManager(
+            submit=self.submit,
+            store=self.canonical_store,
+            transitions=TransitionLogService(database, self._codec, partitions=partitions),
+            projections=self.projection_store,
+            caught_up=self._projection_caught_up,
+            codec=self._codec,
+            machine=WORKFLOW,
+        )
+        self._nodes: Nodes | None = None
         self._dead_letters = DeadLetterService(database, self._codec)
         self._host: PartitionHost | None = None
         self._closed = False
@@ -308,6 +350,7 @@ class Bridge:
         *,
         data_dir: Path | str | None = None,
         database_url: str | None = None,
+        redis_url: str | None = None,
         partitions: int | None = None,
         writing: bool = True,
         observe: Observe = ignore,
@@ -317,7 +360,9 @@ class Bridge:
         """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
 
         Without either, the embedded database of this user's data folder is used. `partitions` is
-        for a new database (4 by default); an existing one keeps its number. With `writing=False`
+        for a new database (4 by default); an existing one keeps its number. `redis_url` names a
+        Redis that processes share to save work on actions that are asked again (the extra `redis`);
+        it decides nothing, and may be away. With `writing=False`
         the bridge only reads, beside any writer. `observe` is told the facts of
         `core.observation`. `on_wait` is called once if another writer holds the data folder and
         has to be waited for. With `pure_reducer=False` the bridge takes the direct path: a
@@ -326,10 +371,12 @@ class Bridge:
         server.
 
         Raises:
-            ConfigurationError: what is asked for does not fit the database that is there.
+            ConfigurationError: what is asked for does not fit the database that is there, or Redis
+                is to be used and its package is not installed.
             DatabaseUnavailable: the server cannot be reached.
         """
         async with AsyncExitStack() as stack:
+            new_hints = None if redis_url is None else _redis_hints(redis_url)
             connect: Mapping[str, Any]
             if database_url is not None:
                 if data_dir is not None:
@@ -353,18 +400,29 @@ class Bridge:
             if observe is not ignore:
                 bridge.observe(observe)
             stack.push_async_callback(bridge.projection_store.close)
+            stack.push_async_callback(bridge.event_bus.close)
             if writing:
+                bridge._nodes = bridge._open_doors()
                 loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
                 await stack.enter_async_context(loops)
                 alone = database_url is None
-                await bridge._start(stack, loops, alone=alone, pure_reducer=pure_reducer)
+                hints: Hints | None = None
+                if new_hints is not None:
+                    hints = await stack.enter_async_context(new_hints(bridge._observed))
+                await bridge._start(stack, loops, hints, alone=alone, pure_reducer=pure_reducer)
             try:
                 yield bridge
             finally:
                 bridge._closed = True
 
     async def _start(
-        self, stack: AsyncExitStack, loops: Database, *, alone: bool, pure_reducer: bool
+        self,
+        stack: AsyncExitStack,
+        loops: Database,
+        hints: Hints | None,
+        *,
+        alone: bool,
+        pure_reducer: bool,
     ) -> None:
         """Start the loops on their own connections, so that reads never hold commits up.
 
@@ -374,6 +432,7 @@ class Bridge:
         if alone:
             await leases.break_all()
         effects = EffectStoreService(loops, self._codec)
+        store = CanonicalStoreService(loops, self._codec, partitions=self.partitions)
         world = World(
             partitions=self.partitions,
             name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
@@ -381,7 +440,8 @@ class Bridge:
             key_types=self._key_types,
             effect_types=self.app.effect_types(),
             codec=self._codec,
-            store=CanonicalStoreService(loops, self._codec, partitions=self.partitions),
+            store=store,
+            outcomes=store,
             actions=ActionLogService(loops, self._codec),
             timers=TimerService(loops),
             intents=IntentLogService(loops, self._codec),
@@ -396,6 +456,7 @@ class Bridge:
             observe=self._observed,
             advanced=self.projection_store.advanced,
             pure_reducer=pure_reducer,
+            hints=hints,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(
@@ -411,6 +472,23 @@ class Bridge:
             await cleaning
 
         stack.push_async_callback(stop_cleaning)
+
+    def _open_doors(self) -> Nodes:
+        """Check every node's contract against its code, then give each what it needs.
+
+        Raises:
+            ConfigurationError: a contract and its code disagree.
+        """
+        for node in (NodeBridgeReducer, NodeBridgeStoreEffect, NodeBridgeOrchestrator):
+            load_node_contract(node)
+        return Nodes(
+            NodeBridgeReducer(self._key_types, self._codec, _now),
+            NodeBridgeStoreEffect(self.canonical_store, self.fsm, self.event_bus, _now),
+        )
+
+    def orchestrator_node(self, run: Runs | None = None) -> NodeBridgeOrchestrator:
+        """Return the door to the runs of this bridge, or to those that `run` carries out."""
+        return NodeBridgeOrchestrator(self.run if run is None else run)
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -590,6 +668,16 @@ class Bridge:
                     goals.append(now)
                 await asyncio.sleep(SETTLE_LOOK_S)
 
+    async def _projection_caught_up(self) -> None:
+        """Return when the projection shows all that is committed now; TimeoutError: it does not."""
+        goal = (await self.event_log.progress()).state_committed
+        async with asyncio.timeout(CAUGHT_UP_S):
+            while True:
+                *_, watermarks = (await self.event_log.progress()).positions
+                if all(map(ge, watermarks, goal)):
+                    return
+                await asyncio.sleep(SETTLE_LOOK_S)
+
     async def _follows(self, goals: Sequence[LogProgress]) -> bool:
         """Return whether what was there at the first goal may still have something to follow.
 
@@ -612,15 +700,15 @@ class Bridge:
         *,
         workflow_id: str | None = None,
         timeout: float = RUN_TIMEOUT_S,  # noqa: ASYNC109 - the run goes on then
-        epoch: int = FIRST_EPOCH,
+        epoch: int | None = None,
         lease_id: UUID | None = None,
     ) -> RunOutcome:
         """Start a run of `contract`, wait for its end, and return how it ended.
 
         `contract` is the name of a declared workflow, a file, or a contract. The run is the key
         `run:<workflow_id>`; without an id it gets a new one. It is durable and needs nobody to wait
-        for it: asked again with the same id, contract and input, it is the same run. `epoch` and
-        `lease_id` (this bridge's own) say which orchestrator speaks: see `take_over`.
+        for it: asked again with the same id, contract and input, it is the same run. `epoch` (the
+        first) and `lease_id` (this bridge's own) say which orchestrator speaks: see `take_over`.
 
         Raises:
             RunUnknown: it has not ended within `timeout` seconds. It goes on.
@@ -630,7 +718,8 @@ class Bridge:
         """
         found = self._contract(contract)
         name = str(uuid4()) if workflow_id is None else workflow_id
-        return await self._runs.run(found, input, name, timeout, epoch, lease_id)
+        first = FIRST_EPOCH if epoch is None else epoch
+        return await self._runs.run(found, input, name, timeout, first, lease_id)
 
     async def run_outcome(self, workflow_id: str) -> RunOutcome | None:
         """Return how far a run is, or how it ended; None: never started."""
@@ -765,12 +854,21 @@ class Bridge:
         self, progress: Callable[[Verification], None] = lambda _: None
     ) -> Verification:
         """Fold the whole history again and compare hashes, chains, states, projections (R14)."""
-        verifier = VerifierService(self._database, self._codec, self.app.every_version())
+        ours = {(each.name, each.version): each for each in OUR_KEY_TYPES.values()}
+        versions = self.app.every_version() | ours
+        verifier = VerifierService(self._database, self._codec, versions)
         return await verifier.verify(progress)
 
     async def rebuild_projection(self) -> int:
         """Build the projection anew from the log while reads go on (R7); return its rows."""
         return await ProjectionRebuildService(self._database).rebuild()
+
+    @property
+    def nodes(self) -> Nodes:
+        """The doors; BridgeClosed when the bridge is closed, or was opened for reading."""
+        self._writing()
+        assert self._nodes is not None
+        return self._nodes
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -866,7 +964,7 @@ class Bridge:
         if reply_to is not None:
             check_reply_to(reply_to)
         return SealedAction(
-            uuid4() if action_id is None else check_id("action_id", action_id),
+            _new_action_id() if action_id is None else check_id("action_id", action_id),
             key,
             type,
             sealed,
@@ -889,6 +987,10 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_path("omninode-bridge"))
 
 
+def _new_action_id() -> UUID:
+    return time_ordered_id(time.time_ns() // 1_000_000, secrets.randbits(74))
+
+
 def _expire(future: asyncio.Future[Outcome], action: SealedAction, waited_s: float) -> None:
     if not future.done():
         future.set_exception(OutcomeUnknown(action.workflow_key, action.action_id, waited_s))
@@ -896,6 +998,23 @@ def _expire(future: asyncio.Future[Outcome], action: SealedAction, waited_s: flo
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _redis_hints(url: str) -> Callable[[Observe], RedisHints]:
+    """Return what makes hints of the Redis at `url`, having found out that it can."""
+    try:
+        check_redis_url(url)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    try:
+        from omninode_bridge.infrastructure.redis_hints import RedisHints  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        message = (
+            "a Redis is named, but the package that speaks to it is missing:"
+            " pip install omninode-bridge[redis]"
+        )
+        raise ConfigurationError(message) from error
+    return lambda observe: RedisHints(url, observe=observe)
 
 
 async def _require_migrated(connect: Mapping[str, Any]) -> None:

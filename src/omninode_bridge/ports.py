@@ -12,17 +12,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
     from uuid import UUID
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
     from omninode_bridge.core.effects import EndedEffect, LoggedIntent, OpenEffect, ParkedEffect
-    from omninode_bridge.core.message import SealedAction
+    from omninode_bridge.core.fsm_workflow import IllegalTransition, StateDiffers, UnknownWorkflow
+    from omninode_bridge.core.message import (
+        Event,
+        Outcome,
+        Provenance,
+        SealedAction,
+        StateCommitted,
+        StateConflict,
+    )
     from omninode_bridge.core.reducer import SealedProjection, Snapshot
 
     Clock = Callable[[], datetime]
+    WentOrNot = Outcome | IllegalTransition | StateDiffers | UnknownWorkflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,27 @@ class LoggedProjection:
     action_type: str
     committed_at: datetime
     projection: SealedProjection
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedTransition:
+    """An entry of the `fsm-state-transitioned` log. `transition` is canonical JSON."""
+
+    offset: int
+    workflow_key: str
+    version: int
+    action_id: UUID
+    correlation_id: UUID | None
+    committed_at: datetime
+    transition: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StillUnknown:
+    """Nobody has told what became of the action while it was waited for (R9): ask again."""
+
+    action_id: UUID
+    waited_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +144,35 @@ class CanonicalStore(Protocol):
 
     def locked(self, partition: int) -> AbstractAsyncContextManager[LockedPartition]:
         """Hold the partition's row: first waits for whoever commits there, even a lost backend."""
+        ...
+
+
+class RememberedOutcomes(Protocol):
+    """What became of action ids, for who looks without holding the partition."""
+
+    async def recall(
+        self, partition: int, names: Iterable[ActionName]
+    ) -> Mapping[ActionName, Remembered]:
+        """Return the remembered outcomes among `names`, all of `partition`.
+
+        An outcome that is found is final (R3). One that is not may be on its way: only the commit,
+        or `LockedPartition.recall`, tells that there is none.
+        """
+        ...
+
+
+class Hints(Protocol):
+    """Which ids somebody has seen decided: saves work, decides nothing (R3).
+
+    It may forget, lie or say nothing; it never raises and never waits for long.
+    """
+
+    async def seen(self, ids: Collection[UUID]) -> Collection[UUID]:
+        """Return those of `ids` that may be worth a look."""
+        ...
+
+    def remember(self, ids: Iterable[UUID]) -> None:
+        """Pass on that `ids` are decided; returns at once, whether or not anybody hears it."""
         ...
 
 
@@ -291,4 +350,154 @@ class SegmentCleaning(Protocol):
 
     async def drop_segments(self, topic: str, partition: int) -> int:
         """Drop the whole segments that lie behind all registered consumers; return how many."""
+        ...
+
+
+class TransitionLog(Protocol):
+    """The `fsm-state-transitioned` topic, as who looks at one key reads it."""
+
+    async def history(
+        self, workflow_key: str, after: int, limit: int
+    ) -> Sequence[LoggedTransition]:
+        """Return up to `limit` transitions of a key in offset order, from behind `after` on.
+
+        `after` is the offset of the last one seen, 0 for the first page.
+        """
+        ...
+
+    async def last(self, workflow_key: str, version: int) -> LoggedTransition | None:
+        """Return the last transition of a key at `version` or before; None: there was none."""
+        ...
+
+
+class HasKey(Protocol):
+    """A row about a key."""
+
+    @property
+    def workflow_key(self) -> str:
+        """The key."""
+        ...
+
+
+class ProjectionList(Protocol):
+    """The projections, as who looks for keys lists them."""
+
+    async def list(
+        self,
+        *,
+        namespace: str | None = None,
+        tag: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[HasKey]:
+        """Return a page of projections in the order of their keys, those above `after`."""
+        ...
+
+
+class Submit(Protocol):
+    """How a loop asks for an action of its own, as any asker does."""
+
+    async def __call__(
+        self,
+        key: str,
+        action_type: str,
+        payload: Mapping[str, Any],
+        /,
+        *,
+        action_id: UUID | None = None,
+        epoch: int | None = None,
+        lease_id: UUID | None = None,
+        correlation_id: UUID | None = None,
+    ) -> Outcome:
+        """Return the action's outcome; raise OutcomeUnknown when there is none in time (R9)."""
+        ...
+
+
+class StateReplacing(Protocol):
+    """Compare and set, for one key: what the store effect's door is asked for."""
+
+    async def try_commit(
+        self,
+        workflow_key: str,
+        expected_version: int,
+        state_prime: Mapping[str, Any],
+        provenance: Provenance | None = None,
+    ) -> StateCommitted | StateConflict:
+        """Replace the state of a key that is still at `expected_version` (0: never seen)."""
+        ...
+
+
+class WorkflowStates(Protocol):
+    """Workflows that are state machines, as the store effect's door moves them."""
+
+    async def transition_state(
+        self,
+        workflow_id: str,
+        from_state: str,
+        to_state: str,
+        trigger: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        action_id: UUID | None = None,
+        epoch: int | None = None,
+        lease_id: UUID | None = None,
+        correlation_id: UUID | None = None,
+    ) -> WentOrNot:
+        """Go from one state to another, or say what would be allowed."""
+        ...
+
+
+class Expectation(Protocol):
+    """Somebody who waits for an event of one action; registered when it is made."""
+
+    async def within(self, timeout_ms: float) -> Event | StillUnknown:
+        """Return the event, at once if it came already, or that it is unknown after that time."""
+        ...
+
+    def close(self) -> None:
+        """Wait no more; nothing, when it has ended."""
+        ...
+
+
+class EventBus(Protocol):
+    """How nodes tell each other what became of an action, by its id (R9)."""
+
+    async def publish(self, topic: str, payload: Event) -> None:
+        """Tell those who wait for it; what is durable is so by its commit, not by this.
+
+        Raises:
+            ValueError: the event does not belong on that topic.
+        """
+        ...
+
+    def expect(self, types: Collection[type[Event]], action_id: UUID) -> Expectation:
+        """Wait from now on: do so before the action is sent, then send it, then ask `within`.
+
+        Raises:
+            TooManyWaiting: there is no room for one more.
+        """
+        ...
+
+    async def wait_any(
+        self, types: Collection[type[Event]], action_id: UUID, timeout_ms: float
+    ) -> Event | StillUnknown:
+        """Wait for the first event of one of `types`, for what was sent by somebody else."""
+        ...
+
+
+class Runs(Protocol):
+    """What carries out an orchestrator's contract, durably."""
+
+    async def __call__(
+        self,
+        contract: Mapping[str, Any],
+        input: Mapping[str, Any],  # noqa: A002 - the plan's word
+        /,
+        *,
+        workflow_id: str,
+        timeout: float,  # noqa: ASYNC109 - the outcome is unknown then, the run goes on
+        epoch: int | None = None,
+        lease_id: UUID | None = None,
+    ) -> object:
+        """Run to the end and return the outcome; wait at most `timeout` seconds for it."""
         ...

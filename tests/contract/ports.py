@@ -29,8 +29,9 @@ from omninode_bridge.services.event_log import (
 )
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.projection_log import ProjectionLogService
+from omninode_bridge.services.transition_log import TransitionLogService
 from omninode_bridge.testing import MemoryWorld, SettableClock
-from tests.bridges import WAIT_S
+from tests.bridges import WAIT_S, app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,8 +46,11 @@ if TYPE_CHECKING:
         OutcomeCleaning,
         ParkedEffects,
         ProjectionLog,
+        RememberedOutcomes,
         SegmentCleaning,
+        StateReplacing,
         Timers,
+        TransitionLog,
     )
 
 PARTITIONS: Final = 2
@@ -101,6 +105,7 @@ class Ports:
     """All ports over one store, and what is beside them."""
 
     store: CanonicalStore
+    remembered: RememberedOutcomes
     actions: ActionLog
     intents: IntentLog
     projections: ProjectionLog
@@ -111,6 +116,8 @@ class Ports:
     effect_log: EffectLog
     parked_effects: ParkedEffects
     effect_ends: EffectEnds
+    transitions: TransitionLog
+    replacing: StateReplacing
     beside: Beside
 
 
@@ -142,7 +149,7 @@ class _BesideMemory:
 
     async def transitions(self, partition: int) -> list[tuple[int, dict[str, Any]]]:
         logged = self._world.transitions(partition)
-        return [(n + 1, CODEC.decode(intent.payload)) for n, intent in enumerate(logged)]
+        return [(entry.offset, CODEC.decode(entry.transition)) for entry in logged]
 
     async def row(self, workflow_key: str) -> tuple[int, str, str] | None:
         entry = self._world.projection(workflow_key)
@@ -226,9 +233,14 @@ def memory() -> Ports:
     """Return the ports of a new world in memory."""
     clock = SettableClock(AT)
     world = MemoryWorld(
-        clock=clock, partitions=PARTITIONS, lease=LEASE, segment_entries=SEGMENT_ENTRIES
+        clock=clock,
+        partitions=PARTITIONS,
+        lease=LEASE,
+        segment_entries=SEGMENT_ENTRIES,
+        key_types=app.key_types(),
     )
     return Ports(
+        world.store,
         world.store,
         world.actions,
         world.intents,
@@ -240,6 +252,8 @@ def memory() -> Ports:
         world.effects,
         world.effects,
         world.effects,
+        world.transition_log,
+        world.store,
         _BesideMemory(world, clock),
     )
 
@@ -251,14 +265,17 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
         log = EventLogService(database)
         effects = EffectStoreService(database, CODEC, segment_entries=SEGMENT_ENTRIES)
         await log.create_partitions(PARTITIONS)
+        store = CanonicalStoreService(
+            database,
+            CODEC,
+            partitions=PARTITIONS,
+            key_types=app.key_types(),
+            lease=LEASE,
+            segment_entries=SEGMENT_ENTRIES,
+        )
         yield Ports(
-            CanonicalStoreService(
-                database,
-                CODEC,
-                partitions=PARTITIONS,
-                lease=LEASE,
-                segment_entries=SEGMENT_ENTRIES,
-            ),
+            store,
+            store,
             ActionLogService(database, CODEC, segment_entries=SEGMENT_ENTRIES),
             IntentLogService(database, CODEC),
             ProjectionLogService(database, CODEC),
@@ -269,6 +286,8 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             effects,
             effects,
             effects,
+            TransitionLogService(database, CODEC, partitions=PARTITIONS),
+            store,
             _BesidePostgres(database),
         )
 

@@ -33,3 +33,12 @@ async def test_a_give_up_is_forgotten_like_a_commit(ports: Ports) -> None:
     await committed(ports, action(action_type="Refused", remember_s=60.0))
     await ports.beside.let_pass(timedelta(minutes=2))
     assert await ports.outcomes.cleanup_expired(10) == 1
+
+
+async def test_what_expires_behind_a_round_is_found_by_the_next_one(ports: Ports) -> None:
+    await committed(ports, *(action(remember_s=120.0) for _ in range(4)))
+    await ports.beside.let_pass(timedelta(minutes=3))
+    assert [await ports.outcomes.cleanup_expired(2) for _ in range(3)] == [2, 2, 0]
+    await committed(ports, *(action(remember_s=60.0) for _ in range(3)))
+    await ports.beside.let_pass(timedelta(days=1))
+    assert [await ports.outcomes.cleanup_expired(2) for _ in range(2)] == [2, 1]

@@ -94,3 +94,26 @@ async def test_whoever_asks_and_whenever_the_outcome_is_the_same(
         async with ports.store.locked(0) as locked:
             recalled = await locked.recall([(key, asked.action_id)])
         assert recalled[key, asked.action_id].outcome == told
+
+
+async def test_who_looks_without_the_lock_is_told_the_same(ports: Ports) -> None:
+    asked = [action(), action(action_type="Refused"), action("counter:2")]
+    told = await committed(ports, *asked)
+    names = [(each.workflow_key, each.action_id) for each in asked]
+    async with ports.store.locked(0) as locked:
+        held = await locked.recall(names)
+        # And does not wait for who holds the partition.
+        looked = await ports.remembered.recall(0, [*names, ("counter:1", UUID(int=404))])
+    assert dict(looked) == dict(held)
+    assert [looked[name].outcome for name in names] == told
+    assert await ports.remembered.recall(0, []) == {}
+
+
+async def test_what_is_under_way_is_not_found_without_the_lock(ports: Ports) -> None:
+    asked = action()
+    name = (asked.workflow_key, asked.action_id)
+    async with ports.store.locked(0) as locked:
+        await locked.commit(await folded(locked, asked))
+        assert await ports.remembered.recall(0, [name]) == {}
+        assert list(await locked.recall([name])) == [name]
+    assert list(await ports.remembered.recall(0, [name])) == [name]

@@ -16,6 +16,7 @@ from omninode_bridge import (
     RunFailed,
     RunUnknown,
 )
+from omninode_bridge.nodes.models import ModelContractOrchestrator
 from tests.bridges import fetch, until
 from tests.integration.shop import Cards, charge, contract, reserve, shop
 
@@ -88,6 +89,15 @@ async def test_the_direct_path_carries_runs_too(database_url: str, cards: Cards)
         assert outcome.status == "COMPLETED"
         outcome = await bridge.run(contract(reserve(), charge()), ORDER | {"amount": 13})
         assert outcome.status == "COMPENSATED"
+
+
+async def test_the_orchestrators_door_leads_to_runs(bridge: Bridge) -> None:
+    asked = ModelContractOrchestrator(
+        workflow_id="1", contract=contract(reserve(), charge()), input=dict(ORDER)
+    )
+    told = await bridge.orchestrator_node().orchestrate_workflow(asked)
+    assert told.outcome == await bridge.run_outcome("1")
+    assert told.outcome.status == "COMPLETED"
 
 
 async def test_a_declared_workflow_is_run_by_its_name(database_url: str, cards: Cards) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omninode_bridge import App, ConfigurationError, ContractError
+from omninode_bridge.app import OUR_KEY_TYPES
 from omninode_bridge.core.orchestration import RUN
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ def document(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - as a contract h
     return {"name": "one", "version": 1, "steps": steps} | fields
 
 
-def test_every_app_knows_runs_and_fences_them() -> None:
-    app = App("empty")
-    assert app.key_types() == {"run": RUN}
-    assert app.every_version() == {("run", 1): RUN}
+def test_every_bridge_knows_runs_and_fences_them() -> None:
+    assert OUR_KEY_TYPES["run"] is RUN
     assert RUN.fenced
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from omninode_bridge.core.commit import Commit, Move
@@ -23,17 +24,24 @@ def no_facts() -> list[Observation]:
 
 
 class Limits:
-    """Remembered outcomes that write down how many were asked to be forgotten at once."""
+    """Remembered outcomes that write down how many were asked to be forgotten at once, and when."""
 
-    def __init__(self, world: MemoryWorld) -> None:
-        """Clean `world`."""
+    def __init__(self, world: MemoryWorld, takes_s: float = 0.0) -> None:
+        """Clean `world`; each batch takes at least `takes_s`."""
         self._world = world
+        self._takes_s = takes_s
         self.asked: list[int] = []
+        self.began: list[float] = []
+        self.ended: list[float] = []
 
     async def cleanup_expired(self, limit: int) -> int:
         """Forget up to `limit`."""
+        self.began.append(monotonic())
         self.asked.append(limit)
-        return await self._world.outcomes.cleanup_expired(limit)
+        await asyncio.sleep(self._takes_s)
+        forgotten = await self._world.outcomes.cleanup_expired(limit)
+        self.ended.append(monotonic())
+        return forgotten
 
 
 async def with_expired(count: int) -> MemoryWorld:
@@ -46,10 +54,10 @@ async def with_expired(count: int) -> MemoryWorld:
 
 
 def cleaner(
-    world: MemoryWorld, facts: list[Observation], **options: float
+    world: MemoryWorld, facts: list[Observation], takes_s: float = 0.0, **options: float
 ) -> tuple[Cleaner, Limits]:
     """Return a cleaner of `world` in batches of two."""
-    limits = Limits(world)
+    limits = Limits(world, takes_s)
     made = Cleaner(
         [0],
         outcomes=limits,
@@ -69,6 +77,16 @@ async def test_outcomes_are_forgotten_in_bounded_batches_and_told_once() -> None
     assert facts == [OutcomesForgotten(5)]
     await made.clean()
     assert facts == [OutcomesForgotten(5)], "nothing to clean is nothing to tell"
+
+
+async def test_the_slower_a_batch_is_the_longer_is_the_pause_behind_it() -> None:
+    made, limits = cleaner(await with_expired(3), no_facts(), takes_s=0.02)
+    await made.clean()
+    (took, _), (pause, *_) = (
+        [end - begin for begin, end in zip(limits.began, limits.ended, strict=True)],
+        [begin - end for begin, end in zip(limits.began[1:], limits.ended, strict=False)],
+    )
+    assert pause >= 1.9 * took, "a timer may be a clock tick early"
 
 
 async def test_segments_behind_all_consumers_are_dropped_and_told() -> None:
@@ -102,7 +120,7 @@ async def test_what_cannot_be_had_now_is_tried_again_at_the_next_round() -> None
 
 async def test_a_cleaner_that_is_stopped_ends_after_the_batch_under_way() -> None:
     world, facts = await with_expired(100), no_facts()
-    made, limits = cleaner(world, facts)
+    made, limits = cleaner(world, facts, pause_s_min=60.0)
     task = asyncio.create_task(made.run())
     await until(lambda: len(limits.asked) == 1, "the first batch")
     made.stop()

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from omninode_bridge.infrastructure import entities
 from omninode_bridge.infrastructure.entities import (
     ModelActionDedup,
+    ModelDeadLetter,
     ModelProjectionWatermark,
     ModelProvenance,
     ModelWorkflowProjection,
@@ -58,6 +59,20 @@ GOOD: Final[dict[type[Row], Fields]] = {
         "outcome": {"event": "StateCommitted"},
         "processed_at": AT,
         "expires_at": AT + timedelta(hours=6),
+    },
+    ModelDeadLetter: {
+        "kind": "effect",
+        "id": UUID(int=5),
+        "workflow_key": "order:1",
+        "type": "SendReceipt",
+        "reason": "dead",
+        "detail": "the gateway is down",
+        "attempts": 5,
+        "at": AT,
+        "action_id": UUID(int=2),
+        "partition": 0,
+        "offset": 7,
+        "body": {"payload": {}},
     },
 }
 GOOD[ModelWorkflowState] = {
@@ -153,6 +168,18 @@ WRONG: Final[list[tuple[type[Row], str, list[object]]]] = [
     (ModelActionDedup, "outcome", [None, [], "{}"]),
     (ModelActionDedup, "processed_at", [NAIVE, None]),
     (ModelActionDedup, "expires_at", [NAIVE, "-infinity", "never", None]),
+    (ModelDeadLetter, "kind", ["", "letter", None]),
+    (ModelDeadLetter, "id", ["", str(UUID(int=5)), None]),
+    (ModelDeadLetter, "workflow_key", ["", "order", LONG_KEY, None]),
+    (ModelDeadLetter, "type", ["", 1, None]),
+    (ModelDeadLetter, "reason", ["", "weather", None]),
+    (ModelDeadLetter, "detail", [1, None]),
+    (ModelDeadLetter, "attempts", [-1, "5", None]),
+    (ModelDeadLetter, "at", [NAIVE, None]),
+    (ModelDeadLetter, "action_id", ["", 2, None]),
+    (ModelDeadLetter, "partition", [-1, "0", None]),
+    (ModelDeadLetter, "offset", [-1, "7", None]),
+    (ModelDeadLetter, "body", [None, [], "{}"]),
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omninode_bridge.core.fsm import ANY, Illegal, Kept, Moved, Rule, TransitionTable
+from omninode_bridge.core.fsm import ANY, Illegal, Kept, Moved, Rule, TransitionTable, Way
 
 STATES = ("open", "paid", "shipped", "cancelled")
 RULES = (
@@ -107,3 +107,31 @@ def test_a_table_that_contradicts_itself_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         TransitionTable(initial, states, rules)
+
+
+def test_the_ways_out_of_a_state_are_its_own_rules_before_those_for_any() -> None:
+    assert ORDER.ways("open") == (Way("cancel", "cancelled"), Way("pay", "paid"))
+    assert ORDER.ways("shipped") == (Way("cancel", "shipped"),)
+
+
+def test_a_terminal_state_is_one_that_nothing_leads_out_of() -> None:
+    assert ORDER.terminal() == ()
+    table = TransitionTable("open", STATES, (Rule("cancel", ("open", "paid"), "cancelled"),))
+    assert table.terminal() == ("shipped", "cancelled")
+
+
+def test_a_way_is_found_by_where_it_leads_and_by_its_trigger_if_one_is_named() -> None:
+    rules = (Rule("pay", ("open",), "paid"), Rule("forgive", ("open",), "paid"))
+    table = TransitionTable("open", STATES, rules)
+    assert table.way("open", "paid") == Way("forgive", "paid")
+    assert table.way("open", "paid", "pay") == Way("pay", "paid")
+    assert table.way("open", "paid", "ship") is None
+    assert table.way("open", "shipped") is None
+    assert table.way("paid", "paid") is None
+
+
+@given(st.sampled_from(STATES))
+def test_the_ways_are_what_is_allowed_and_lead_where_the_triggers_do(state: str) -> None:
+    ways = ORDER.ways(state)
+    assert tuple(way.trigger for way in ways) == ORDER.allowed(state)
+    assert all(ORDER.next(state, way.trigger) == Moved(way.target) for way in ways)

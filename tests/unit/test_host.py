@@ -58,6 +58,7 @@ async def hosting(
         key_types=KEY_TYPES,
         codec=CODEC,
         store=world.store,
+        outcomes=world.store,
         actions=world.actions,
         timers=world.timers,
         intents=world.intents,

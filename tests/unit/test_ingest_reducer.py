@@ -113,7 +113,7 @@ def test_the_newest_version_reduces_and_shows_and_the_old_ones_stay() -> None:
 
 
 def test_a_contract_may_be_given_twice() -> None:
-    assert app_of([contract(), contract()]).key_types().keys() == {"parcel", "contract", "run"}
+    assert app_of([contract(), contract()]).key_types().keys() == {"parcel", "contract"}
 
 
 def test_one_version_with_two_contents_is_refused() -> None:

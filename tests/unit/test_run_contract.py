@@ -13,11 +13,8 @@ from omninode_bridge import ConfigurationError, ContractError, RunContract, load
 from omninode_bridge.core.orchestration import ContractFault, check_contract, parse_contract
 from omninode_bridge.core.orchestration.checks import EFFECT_ATTEMPTS_MAX, STEPS_MAX
 from omninode_bridge.core.orchestration.contract import RETRIED, Retry, restore_contract
-from omninode_bridge.infrastructure.contracts import (
-    TEXT_CHARS_MAX,
-    read_run_contract,
-    run_contract_of,
-)
+from omninode_bridge.infrastructure.contracts import read_run_contract, run_contract_of
+from omninode_bridge.infrastructure.contracts.run_contract import TEXT_CHARS_MAX
 from tests.unit.test_run_simulation import contracts
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omninode_bridge import ConfigurationError
-from omninode_bridge.settings import read_settings
+from omninode_bridge.settings import read_redis_url, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +15,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMNINODE_DATA_DIR", raising=False)
     monkeypatch.delenv("OMNINODE_DATABASE_URL", raising=False)
     monkeypatch.delenv("ENABLE_PURE_REDUCER", raising=False)
+    monkeypatch.delenv("OMNINODE_REDIS_URL", raising=False)
 
 
 def test_without_variables_nothing_is_set() -> None:
@@ -56,3 +57,20 @@ def test_a_switch_is_called_by_its_own_name_only(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ENABLE_PURE_REDUCER", "perhaps")
     with pytest.raises(ConfigurationError, match=r"^ENABLE_PURE_REDUCER: .*boolean"):
         read_settings()
+
+
+def test_the_url_of_redis_is_read_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_redis_url() is None
+    monkeypatch.setenv("OMNINODE_DATABASE_URL", "this is none")
+    monkeypatch.setenv("OMNINODE_REDIS_URL", "redis://there:6379/1")
+    assert read_redis_url() == "redis://there:6379/1"
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@there", "redis://me:secret@there:port"])
+def test_a_bad_url_of_redis_is_named_and_kept_secret(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMNINODE_REDIS_URL", url)
+    with pytest.raises(ConfigurationError, match="OMNINODE_REDIS_URL") as caught:
+        read_redis_url()
+    assert "secret" not in str(caught.value)

@@ -65,7 +65,7 @@ def totals_after(totals: State, difference: State) -> State:
 
 def test_the_application_declares_files_and_namespaces() -> None:
     assert app.name == "stamping"
-    assert app.key_types().keys() == {"file", "namespace", "run"}
+    assert app.key_types().keys() == {"file", "namespace"}
 
 
 def test_a_stamp_is_the_whole_provenance_of_a_file() -> None:

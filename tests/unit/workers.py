@@ -147,6 +147,8 @@ async def hired_as(
         facts.append(fact)
         observe(fact)
 
+    if issubclass(kind, ReducerService):  # the direct path recalls each id under the lock
+        options = {"outcomes": world.store} | options
     worker = kind(
         0,
         OWNER,

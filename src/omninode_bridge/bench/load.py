@@ -137,7 +137,7 @@ class Load:
         """Warm up, measure, and return the figures once everything is projected."""
         stop = asyncio.Event()
         # Apart from those of earlier runs on the same database, but the same in each run.
-        clients = [asyncio.create_task(self._client(bridge, stop)) for _ in range(self.clients)]
+        clients = [asyncio.create_task(self.keep_asking(bridge, stop)) for _ in range(self.clients)]
         await asyncio.sleep(WARM_UP_S)
         self._measuring, began = True, monotonic()
         await asyncio.sleep(self.seconds)
@@ -147,7 +147,8 @@ class Load:
         await bridge.settled()
         return self._figures(took, pgbench_tps)
 
-    async def _client(self, bridge: Bridge, stop: asyncio.Event) -> None:
+    async def keep_asking(self, bridge: Bridge, stop: asyncio.Event) -> None:
+        """Be one client: ask, wait for the answer, and ask again, until told to stop."""
         key = self._hot if self.mode == "hot" else self._any
         while not stop.is_set():
             asked = monotonic()

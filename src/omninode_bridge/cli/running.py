@@ -29,7 +29,7 @@ from omninode_bridge import (
 )
 from omninode_bridge.cli.output import say
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
-from omninode_bridge.settings import check_database_url, read_settings
+from omninode_bridge.settings import check_database_url, read_redis_url, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -128,6 +128,7 @@ class Place:
             app,
             data_dir=self.data_dir,
             database_url=self.database_url,
+            redis_url=read_redis_url(),
             observe=Outage().observe,
             on_wait=self.say_waiting,
             pure_reducer=self.pure_reducer,

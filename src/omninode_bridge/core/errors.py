@@ -6,6 +6,7 @@
     ├── OutcomeUnknown           no answer in time: committed or not, ask again by the same id
     │   └── RunUnknown           a run has not ended in time: it goes on
     ├── RunFailed                a run that did not complete, raised by `.completed()`
+    ├── TooManyWaiting           the bus has no room for one more who waits for an event
     ├── VersionNotReached        a read demanded a version that nobody has committed yet
     ├── BridgeClosed             asked after the bridge was closed, or while it closes
     ├── EffectRefused            raised by an effect's handler: trying again will not help
@@ -97,6 +98,18 @@ class RunFailed(BridgeError):
         self.workflow_id = workflow_id
         self.status = status
         self.detail = detail
+
+
+class TooManyWaiting(BridgeError):
+    """As many wait for events as the bus lets (R13): wait for some to be told, then ask again."""
+
+    def __init__(self, waiting_max: int) -> None:
+        """Carry the bound."""
+        super().__init__(
+            f"{waiting_max} wait for events already, which is all there is room for: ask again when"
+            " some of them have been told"
+        )
+        self.waiting_max = waiting_max
 
 
 class VersionNotReached(BridgeError):

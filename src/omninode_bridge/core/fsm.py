@@ -45,6 +45,14 @@ class Illegal:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One way out of a state: `trigger` leads to `target`."""
+
+    trigger: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class TransitionTable:
     """States, where they start, and the rules between them.
 
@@ -97,3 +105,21 @@ class TransitionTable:
         """Return the triggers that have a rule in `state`, sorted."""
         fitting = {trigger for source, trigger in self._targets if source in (state, ANY)}
         return tuple(sorted(fitting))
+
+    def ways(self, state: str) -> tuple[Way, ...]:
+        """Return the ways out of `state`, sorted by their triggers; a terminal state has none."""
+        found = {trigger: to for (source, trigger), to in self._targets.items() if source == ANY}
+        found |= {trigger: to for (source, trigger), to in self._targets.items() if source == state}
+        return tuple(Way(trigger, target) for trigger, target in sorted(found.items()))
+
+    def terminal(self) -> tuple[str, ...]:
+        """Return the states that nothing leads out of, in the order of `states`."""
+        return tuple(state for state in self.states if not self.ways(state))
+
+    def way(self, state: str, target: str, trigger: str | None = None) -> Way | None:
+        """Return the way from `state` to `target`, by `trigger` if one is named; None: no such way.
+
+        Without a trigger, and with several that lead there, it is the first in their order.
+        """
+        ways = (way for way in self.ways(state) if way.target == target)
+        return next((way for way in ways if trigger in (None, way.trigger)), None)

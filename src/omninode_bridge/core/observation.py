@@ -37,6 +37,15 @@ class CommitRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class HintsFollowed:
+    """Hints named `ids` actions of a batch; `known` had an outcome, the others are folded."""
+
+    partition: int
+    ids: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class OwnershipChanged:
     """This process took a partition, lost it to another, or let it go."""
 
@@ -108,6 +117,18 @@ class EffectsSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPublished:
+    """An `event` (its type's name) was published on `topic`; `told` is how many waited for it.
+
+    Conflicts are counted by these: a `StateConflict` is told, and is not history.
+    """
+
+    topic: str
+    event: str
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomesForgotten:
     """The cleaner removed `rows` outcomes whose time was over."""
 
@@ -136,6 +157,7 @@ class LoopStumbled:
 Observation = (
     BatchCommitted
     | CommitRefused
+    | HintsFollowed
     | OwnershipChanged
     | ProjectionApplied
     | WatermarkRegressed
@@ -143,6 +165,7 @@ Observation = (
     | TimersFired
     | EffectAttempted
     | EffectsSettled
+    | EventPublished
     | OutcomesForgotten
     | SegmentsDropped
     | LoopStumbled

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from omninode_bridge.core.errors import (
@@ -239,8 +240,9 @@ class PartitionHost:
             if others:
                 runner.intents_grew()
 
-        kind = ReducerService if world.pure_reducer else DirectPath
-        worker: Worker = kind(
+        # The direct path recalls each id under the lock: a hint would save it nothing.
+        pure = partial(ReducerService, outcomes=world.outcomes, hints=world.hints)
+        worker: Worker = (pure if world.pure_reducer else DirectPath)(
             partition,
             token,
             store=world.store,

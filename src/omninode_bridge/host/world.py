@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         Clock,
         EffectEnds,
         EffectLog,
+        Hints,
         IntentLog,
         Leases,
         ParkedEffects,
         ProjectionLog,
+        RememberedOutcomes,
         Timers,
     )
 
@@ -43,6 +45,7 @@ class World:
     effect_types: Mapping[str, EffectType]
     codec: Codec
     store: CanonicalStore
+    outcomes: RememberedOutcomes
     actions: ActionLog
     timers: Timers
     intents: IntentLog
@@ -57,3 +60,4 @@ class World:
     observe: Observe
     advanced: Callable[[Iterable[tuple[str, int, str]]], None]
     pure_reducer: bool = True
+    hints: Hints | None = None

@@ -22,6 +22,7 @@ from omninode_bridge.core.message import (
     StateCommitted,
 )
 from omninode_bridge.core.reducer import SealedIntent, SealedProjection
+from omninode_bridge.ports import LoggedTransition
 
 if TYPE_CHECKING:
     from omninode_bridge.core.commit import Commit
@@ -212,6 +213,33 @@ def transition_text(intent: SealedIntent, step: Absorbed) -> str:
     if step.action.correlation_id is not None:
         fields["correlation_id"] = step.action.correlation_id
     return orjson.dumps(fields).decode()
+
+
+def read_transition(
+    offset: int, action_id: UUID, committed_at: datetime, fields: dict[str, Any], codec: Codec
+) -> LoggedTransition:
+    """Return the entry of `fsm-state-transitioned` whose body is `fields`."""
+    return LoggedTransition(
+        offset,
+        fields["workflow_key"],
+        fields["version"],
+        action_id,
+        _uuid(fields.get("correlation_id")),
+        committed_at,
+        codec.encode(fields["transition"]),
+    )
+
+
+def read_gave_up(workflow_key: str, action_id: UUID, fields: dict[str, Any]) -> ReducerGaveUp:
+    """Return the give-up that an entry, or a remembered outcome, tells of."""
+    return ReducerGaveUp(
+        workflow_key,
+        action_id,
+        fields["attempts"],
+        fields["reason"],
+        fields["detail"],
+        fields["version"],
+    )
 
 
 def read_intent(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from omninode_bridge import YamlValue as Value
 
 TEXT_CHARS_MAX: Final = 262_144
-RESERVED_KEY_TYPES: Final = ("bench", "contract", "file", "namespace", "run")
+RESERVED_KEY_TYPES: Final = ("bench", "contract", "file", "fsm", "namespace", "run")
 _REQUIRED: Final = (
     "name",
     "version",

@@ -14,6 +14,7 @@ from omninode_bridge.core.message import check_workflow_key
 from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
     import asyncpg
@@ -29,6 +30,7 @@ class ActionDedupService:
     def __init__(self, database: Database) -> None:
         """Look and clean through `database`."""
         self._database = database
+        self._cleaned_until: datetime | None = None
 
     async def should_process(self, workflow_key: str, action_id: UUID) -> bool:
         """Return False when the outcome of this id is remembered."""
@@ -64,6 +66,13 @@ class ActionDedupService:
         return new is not None
 
     async def cleanup_expired(self, limit: int) -> int:
-        """Forget up to `limit` outcomes whose time is over; return how many."""
-        tag = await self._database.execute(SQL["cleanup_expired"], limit)
-        return int(tag.rsplit(" ", 1)[-1])
+        """Forget up to `limit` outcomes whose time is over; return how many.
+
+        A call goes on where the one before it stopped, as long as each finds all it may. Fewer, or
+        none: that was all, or another process is at it; the next call begins at the beginning.
+        """
+        row = await self._database.fetchrow(SQL["cleanup_expired"], limit, self._cleaned_until)
+        assert row is not None
+        forgotten: int = row["forgotten"]
+        self._cleaned_until = row["reached"] if forgotten == limit else None
+        return forgotten

@@ -12,12 +12,6 @@ ON CONFLICT (workflow_key, action_id) DO NOTHING
 RETURNING TRUE;
 
 -- name: cleanup_expired
--- $1 limit. A bounded batch by the index on expires_at; rows that others hold are left for later.
-WITH expired AS (
-    SELECT workflow_key, action_id FROM action_dedup_log
-    WHERE expires_at < now()
-    ORDER BY expires_at LIMIT $1
-    FOR UPDATE SKIP LOCKED
-)
-DELETE FROM action_dedup_log d USING expired e
-WHERE d.workflow_key = e.workflow_key AND d.action_id = e.action_id;
+-- $1 limit, $2 from when TIMESTAMPTZ on, NULL for the beginning. One row: how many are forgotten, and
+-- when the last of them expired; the argument is with the function (migration 008).
+SELECT forgotten, reached FROM action_dedup_cleanup_expired($1, coalesce($2::TIMESTAMPTZ, '-infinity'));

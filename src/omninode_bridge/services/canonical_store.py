@@ -17,34 +17,23 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from omninode_bridge.core.commit import Accepted, Commit, Refusal, outcomes_of
-from omninode_bridge.core.errors import InvalidAction
-from omninode_bridge.core.message import (
-    FSM_STATE_TRANSITIONED,
-    STATE_REPLACED,
-    ReducerGaveUp,
-    SealedAction,
-    StateCommitted,
-    StateConflict,
-    check_workflow_key,
-    content_hash,
-    key_type_of,
-)
-from omninode_bridge.core.partition import partition_of
-from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, KeyType, Snapshot, fold, seal_reply
+from omninode_bridge.core.commit import Accepted, Refusal
+from omninode_bridge.core.message import FSM_STATE_TRANSITIONED, content_hash
+from omninode_bridge.core.reducer import Absorbed, Snapshot, seal_reply
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.entities import ModelWorkflowState
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.statements import Statements
+from omninode_bridge.infrastructure.state_replacement import replace_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     import asyncpg
 
-    from omninode_bridge.core.commit import ActionName, Remembered
-    from omninode_bridge.core.message import Provenance
-    from omninode_bridge.core.reducer import Codec, SealedIntent
+    from omninode_bridge.core.commit import ActionName, Commit, Remembered
+    from omninode_bridge.core.message import Provenance, StateCommitted, StateConflict
+    from omninode_bridge.core.reducer import Codec, KeyType, SealedIntent
     from omninode_bridge.infrastructure.postgres.database import Database
 
 SQL: Final = Statements("omninode_bridge.services", "canonical_store.sql")
@@ -54,7 +43,7 @@ SEGMENT_ENTRIES: Final = 200_000
 
 
 class CanonicalStoreService:
-    """Reads and commits states. Implements the port `CanonicalStore`.
+    """Reads and commits states. Implements the ports `CanonicalStore` and `RememberedOutcomes`.
 
     `key_types` and `partitions` are needed by `try_commit` alone, which folds by itself.
     Each commit that shows an owner's token lengthens its lease to `lease` from now.
@@ -112,6 +101,17 @@ class CanonicalStoreService:
                 return replace(result, known=known)
             return result
 
+    async def recall(
+        self, partition: int, names: Iterable[ActionName]
+    ) -> dict[ActionName, Remembered]:
+        """Return the remembered outcomes among `names`, without the partition's lock.
+
+        An outcome and its log entry are committed together, and one statement reads both: whatever
+        is found is whole and final (R3). What is not found may be under way.
+        """
+        async with self._database.connection() as connection:
+            return await _Locked(self, connection).recall_in(partition, names)
+
     @asynccontextmanager
     async def locked(self, partition: int) -> AsyncIterator[_Locked]:
         """Hold the partition's row in one transaction, which ends with the context."""
@@ -135,47 +135,18 @@ class CanonicalStoreService:
             ValueError: `state_prime` is not JSON, its projection fails, or the key's type has none.
             InvalidAction: a malformed `workflow_key`, or the id in `provenance` is somebody else's.
         """
-        check_workflow_key(workflow_key)
-        partition = partition_of(workflow_key, self._partitions)
-        action = SealedAction(
-            action_id=provenance.action_id if provenance else uuid4(),
-            workflow_key=workflow_key,
-            type=STATE_REPLACED,
-            payload=self._codec.encode(dict(state_prime)),
-            occurred_at=provenance.timestamp if provenance else datetime.now(UTC),
-            epoch=provenance.epoch if provenance else None,
-            lease_id=provenance.lease_id if provenance else None,
-            correlation_id=provenance.correlation_id if provenance else None,
-            expected_version=expected_version,
+        return await replace_state(
+            self,
+            workflow_key,
+            expected_version,
+            state_prime,
+            provenance,
+            key_types=self._key_types,
+            partitions=self._partitions,
+            codec=self._codec,
+            clock=lambda: datetime.now(UTC),
+            new_id=uuid4,
         )
-        async with self.locked(partition) as locked:
-            name = (workflow_key, action.action_id)
-            known = (await locked.recall([name])).get(name)
-            if known is not None:
-                same = content_hash(action.type, action.payload) == known.request_hash
-                if same and isinstance(known.outcome, StateCommitted):
-                    return known.outcome
-                raise InvalidAction("action_id", f"{action.action_id} was used for something else")
-            snapshot = (await locked.read([workflow_key])).get(workflow_key, NEVER_SEEN)
-            if snapshot.version != expected_version:
-                return StateConflict(
-                    workflow_key, expected_version, snapshot.version, action.action_id
-                )
-            key_type = self._key_types.get(key_type_of(workflow_key))
-            effect_id = provenance.effect_id if provenance else uuid4()
-            committed_at = datetime.now(UTC)
-            _, steps = fold(snapshot, [action], key_type, self._codec, committed_at)
-            step = steps[0]
-            if not isinstance(step, Absorbed):
-                message = f"{workflow_key}: the state cannot be committed: {step.detail}"
-                raise ValueError(message)  # noqa: TRY004 - the caller's value, not its type
-            reads = {workflow_key: snapshot.version}
-            commit = Commit(partition, None, reads, steps, committed_at, effect_id)
-            accepted = await locked.commit(commit)
-            assert isinstance(accepted, Accepted), accepted
-            outcome = outcomes_of(commit, accepted)[0]
-            assert not isinstance(outcome, ReducerGaveUp)
-            return outcome
 
     def arguments(self, commit: Commit) -> tuple[object, ...]:
         """Return the arguments of the commit function: columns, in the order of migration 009."""

@@ -20,6 +20,9 @@ under the partition's lock, which first waits for the old backend to end. What i
 folded again.
 Should the old backend begin only after that, one of the two finds the other's ids, versions or
 position under the lock, and is refused whole.
+What if a hint lies? Hints (the ids lately seen here, and those that others pass on) only say what
+to look up before folding: what is found is answered at once, which saves a refused commit; what is
+not is folded like the rest. The commit decides, whatever they say or keep to themselves (R3).
 """
 
 from __future__ import annotations
@@ -54,10 +57,12 @@ from omninode_bridge.core.message import content_hash, key_type_of
 from omninode_bridge.core.observation import (
     BatchCommitted,
     CommitRefused,
+    HintsFollowed,
     LoopStumbled,
     OwnershipChanged,
     ignore,
 )
+from omninode_bridge.core.recent_ids import IDS_MAX, RecentIds
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, Refused, fold
 from omninode_bridge.core.retry import OUTAGE_BACKOFF, Backoff
 from omninode_bridge.core.snapshots import SnapshotCache
@@ -72,7 +77,14 @@ if TYPE_CHECKING:
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec, KeyType, Snapshot, Step
     from omninode_bridge.core.retry import Uniform
-    from omninode_bridge.ports import ActionLog, CanonicalStore, Clock, LockedPartition
+    from omninode_bridge.ports import (
+        ActionLog,
+        CanonicalStore,
+        Clock,
+        Hints,
+        LockedPartition,
+        RememberedOutcomes,
+    )
 
     Asked = Ask[asyncio.Future[Outcome]]
 
@@ -104,12 +116,14 @@ class ReducerService:
         owner: UUID | None,
         *,
         store: CanonicalStore,
+        outcomes: RememberedOutcomes,
         action_log: ActionLog,
         key_types: Mapping[str, KeyType],
         codec: Codec,
         clock: Clock,
         new_id: Callable[[], UUID],
         uniform: Uniform,
+        hints: Hints | None = None,
         committed: Callable[[Commit, Accepted], None] = lambda _commit, _accepted: None,
         answer: Callable[[SealedAction, Outcome], None] = lambda _action, _outcome: None,
         observe: Observe = ignore,
@@ -118,11 +132,14 @@ class ReducerService:
         backoff_cap_ms: float = 250,
         batch_max: int = BATCH_MAX,
         inbox_max: int = INBOX_MAX,
+        recent_ids_max: int = IDS_MAX,
     ) -> None:
         """Take what the worker needs of the world; nothing happens before `run`."""
         self.partition = partition
         self.owner = owner
         self._store = store
+        self._outcomes = outcomes
+        self._hints = hints
         self._action_log = action_log
         self._key_types = key_types
         self._codec = codec
@@ -139,6 +156,7 @@ class ReducerService:
         self._log_buffer: deque[Asked] = deque()
         self._position = 1
         self._cache = SnapshotCache()
+        self._recent_ids = RecentIds(recent_ids_max)
         self._in_hand: list[Asked] = []
         self._duplicates = 0
         self._stopping = False
@@ -290,6 +308,7 @@ class ReducerService:
         outage_waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
         attempt, stumbles = 1, 0
         self._duplicates = 0
+        await self._look_up_seen(pending)
         while pending or move is not None:
             try:
                 commit, result = await self._attempt(pending, move, attempt)
@@ -318,6 +337,20 @@ class ReducerService:
             if result.stale:
                 attempt += 1
                 await asyncio.sleep(next(waits_ms) / 1000)
+
+    async def _look_up_seen(self, pending: dict[ActionName, list[Asked]]) -> None:
+        """Answer what hints name and the database knows, before anything is folded."""
+        ids = [action_id for _, action_id in pending]
+        seen = self._recent_ids.seen(ids)
+        if self._hints is not None and len(seen) < len(ids):
+            seen.update(await self._hints.seen([each for each in ids if each not in seen]))
+        if not seen:
+            return
+        names = [name for name in pending if name[1] in seen]
+        with suppress(BridgeError):  # whatever it is, the commit meets it too, and decides
+            known = await self._outcomes.recall(self.partition, names)
+            self._observe(HintsFollowed(self.partition, len(names), len(known)))
+            self._answer_known(pending, known)
 
     async def _attempt(
         self, pending: dict[ActionName, list[Asked]], move: Move | None, attempt: int
@@ -397,6 +430,7 @@ class ReducerService:
         if commit.position is not None:
             self._position = commit.position.next
         self._committed(commit, accepted)
+        self._decided([step.action.action_id for step in commit.steps])
         for outcome in outcomes_of(commit, accepted):
             first, *others = pending[outcome.workflow_key, outcome.action_id]
             self._tell(first, outcome)
@@ -415,11 +449,17 @@ class ReducerService:
         self, pending: dict[ActionName, list[Asked]], known: Mapping[ActionName, Remembered]
     ) -> None:
         """Answer with first outcomes, and take these actions out of `pending`."""
+        self._decided([action_id for _, action_id in known])
         for name, remembered in known.items():
             asks = pending.get(name)
             if asks and settles(remembered, asks[0].action):
                 del pending[name]
                 self._tell_again(asks, remembered.outcome, remembered.request_hash)
+
+    def _decided(self, ids: Sequence[UUID]) -> None:
+        self._recent_ids.remember(ids)
+        if self._hints is not None:
+            self._hints.remember(ids)
 
     def _tell_again(self, asks: Iterable[Asked], outcome: Outcome, request_hash: str) -> None:
         """Tell the first outcome to those who ask the same; another content is `id_reused`."""

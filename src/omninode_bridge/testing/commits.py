@@ -26,7 +26,7 @@ from omninode_bridge.core.message import (
 )
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, seal_reply
 from omninode_bridge.infrastructure import wire
-from omninode_bridge.ports import LoggedProjection
+from omninode_bridge.ports import LoggedProjection, LoggedTransition
 from omninode_bridge.testing.tables import FOR_EVER, OutcomeRow
 from omninode_bridge.testing.values import check_commit
 
@@ -70,7 +70,10 @@ def commit_in(
             changes.gave_up.append(outcome)
         for intent in _intents_of(step, commit, codec):
             if intent.intent_type == FSM_STATE_TRANSITIONED:
-                changes.transitions.append(intent)
+                assert isinstance(step, Absorbed)
+                first = len(partition.transitions) + 1
+                offset = first + len(changes.transitions)
+                changes.transitions.append(_transition(offset, intent, step, commit))
                 continue
             offset = partition.intents.head + len(changes.intents)
             action = step.action
@@ -141,6 +144,21 @@ def _logged(step: Absorbed, outcome: StateCommitted) -> LoggedProjection:
         step.action.type,
         outcome.provenance.timestamp,
         step.projection,
+    )
+
+
+def _transition(
+    offset: int, intent: SealedIntent, step: Absorbed, commit: Commit
+) -> LoggedTransition:
+    action = step.action
+    return LoggedTransition(
+        offset,
+        action.workflow_key,
+        step.snapshot.version,
+        action.action_id,
+        action.correlation_id,
+        commit.committed_at,
+        intent.payload,
     )
 
 

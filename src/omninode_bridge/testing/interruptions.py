@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Call = Literal[
     "store.read",
     "store.commit",
+    "store.recall",
     "store.locked",
     "locked.read",
     "locked.recall",

@@ -1,27 +1,30 @@
-"""The truth in memory: implements the ports `CanonicalStore`, `Leases` and `OutcomeCleaning`."""
+"""The truth in memory: states, outcomes, leases, and the hints that are no truth."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from omninode_bridge.infrastructure.state_replacement import replace_state
 from omninode_bridge.testing.commits import commit_in
 from omninode_bridge.testing.tables import Changes, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
     from datetime import timedelta
-    from uuid import UUID
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
-    from omninode_bridge.core.reducer import Codec, Snapshot
+    from omninode_bridge.core.message import Provenance, StateCommitted, StateConflict
+    from omninode_bridge.core.reducer import Codec, KeyType, Snapshot
     from omninode_bridge.ports import Clock
     from omninode_bridge.testing.interruptions import Interruptions
     from omninode_bridge.testing.tables import Tables
 
 
 class MemoryCanonicalStore:
-    """Implements the port `CanonicalStore`."""
+    """Implements the ports `CanonicalStore`, `RememberedOutcomes` and `StateReplacing`."""
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class MemoryCanonicalStore:
         codec: Codec,
         clock: Clock,
         lease: timedelta,
+        key_types: Mapping[str, KeyType],
     ) -> None:
         """Commit into `tables`; a commit that shows its owner lengthens the lease to `lease`."""
         self.tables = tables
@@ -37,6 +41,10 @@ class MemoryCanonicalStore:
         self._codec = codec
         self._clock = clock
         self._lease = lease
+        self._key_types = key_types
+        self._ids = count(
+            1
+        )  # of what is committed without provenance: no dice (rule 2 of the world)
 
     async def read(self, keys: Iterable[str]) -> dict[str, Snapshot]:
         """Return the snapshots of `keys`; keys never seen are absent."""
@@ -53,6 +61,15 @@ class MemoryCanonicalStore:
                 self.tables.apply(commit.partition, changes)
                 return result
 
+    async def recall(
+        self, partition: int, names: Iterable[ActionName]
+    ) -> dict[ActionName, Remembered]:
+        """Return the remembered outcomes among `names`; what is under way is not among them."""
+        with self.interruptions.around("store.recall"):
+            self.tables.partition(partition)
+            outcomes = self.tables.outcomes
+            return {name: outcomes[name].remembered for name in names if name in outcomes}
+
     @asynccontextmanager
     async def locked(self, partition: int) -> AsyncIterator[MemoryLockedPartition]:
         """Hold the partition: one transaction, which ends with the context."""
@@ -61,6 +78,27 @@ class MemoryCanonicalStore:
                 changes = Changes()
                 yield MemoryLockedPartition(self, partition, changes)
                 self.tables.apply(partition, changes)
+
+    async def try_commit(
+        self,
+        workflow_key: str,
+        expected_version: int,
+        state_prime: Mapping[str, Any],
+        provenance: Provenance | None = None,
+    ) -> StateCommitted | StateConflict:
+        """Replace the state of one key if it is still at `expected_version` (0: never seen)."""
+        return await replace_state(
+            self,
+            workflow_key,
+            expected_version,
+            state_prime,
+            provenance,
+            key_types=self._key_types,
+            partitions=len(list(self.tables)),
+            codec=self._codec,
+            clock=self._clock,
+            new_id=lambda: UUID(int=next(self._ids)),
+        )
 
     def commit_in(self, changes: Changes, commit: Commit) -> Accepted | Refusal:
         """Add a commit to a transaction that holds the partition, or say why not."""
@@ -158,3 +196,22 @@ class MemoryOutcomes:
             for name in expired[:limit]:
                 del rows[name]
             return len(expired[:limit])
+
+
+class MemoryHints:
+    """Implements the port `Hints`: the same for all who share it.
+
+    `ids` may be changed by a test: hints forget, and they lie.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.ids: set[UUID] = set()
+
+    async def seen(self, ids: Collection[UUID]) -> set[UUID]:
+        """Return those of `ids` that it holds."""
+        return self.ids.intersection(ids)
+
+    def remember(self, ids: Iterable[UUID]) -> None:
+        """Hold `ids`."""
+        self.ids.update(ids)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from omninode_bridge.core.commit import ActionName, Remembered
     from omninode_bridge.core.effects import EndedEffect, LoggedIntent, OpenEffect
     from omninode_bridge.core.message import ReducerGaveUp, SealedAction
-    from omninode_bridge.core.reducer import SealedIntent, Snapshot
-    from omninode_bridge.ports import LoggedAction, LoggedProjection
+    from omninode_bridge.core.reducer import Snapshot
+    from omninode_bridge.ports import LoggedAction, LoggedProjection, LoggedTransition
 
 FOR_EVER: Final = float("inf")
 
@@ -105,7 +105,7 @@ class Partition:
     intents: TransientLog[LoggedIntent]
     committed: list[LoggedProjection] = field(default_factory=list)
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
-    transitions: list[SealedIntent] = field(default_factory=list)
+    transitions: list[LoggedTransition] = field(default_factory=list)
     timers: list[tuple[datetime, int, SealedAction]] = field(default_factory=list)
     timers_set: int = 0
     effects: dict[int, EffectRow] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class Changes:
     committed: list[LoggedProjection] = field(default_factory=list)
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
     intents: list[LoggedIntent] = field(default_factory=list)
-    transitions: list[SealedIntent] = field(default_factory=list)
+    transitions: list[LoggedTransition] = field(default_factory=list)
     position: int | None = None
     lease_until: datetime | None = None
 

@@ -19,15 +19,21 @@ from omninode_bridge.testing.logs import (
     MemoryProjectionLog,
     MemorySegments,
 )
-from omninode_bridge.testing.stores import MemoryCanonicalStore, MemoryLeases, MemoryOutcomes
+from omninode_bridge.testing.looking import MemoryProjectionList, MemoryTransitionLog
+from omninode_bridge.testing.stores import (
+    MemoryCanonicalStore,
+    MemoryHints,
+    MemoryLeases,
+    MemoryOutcomes,
+)
 from omninode_bridge.testing.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from omninode_bridge.core.message import ReducerGaveUp
-    from omninode_bridge.core.reducer import SealedIntent
-    from omninode_bridge.ports import Clock, LoggedProjection
+    from omninode_bridge.core.reducer import KeyType
+    from omninode_bridge.ports import Clock, LoggedProjection, LoggedTransition
     from omninode_bridge.testing.interruptions import Call, When
 
 LEASE: Final = timedelta(seconds=5)
@@ -35,7 +41,11 @@ SEGMENT_ENTRIES: Final = 200_000
 
 
 class MemoryWorld:
-    """The ports `store`, `actions`, `timers`, `intents`, `projections`, `leases`, `outcomes`, ...
+    """The ports of a bridge, all over one store.
+
+    They are `store` (which recalls outcomes as well), `actions`, `timers`, `intents`, `effects`,
+    `projections`, `leases`, `outcomes` (which cleans them), `segments`, `hints`, and what looks:
+    `transition_log`, `projection_list`.
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -51,8 +61,12 @@ class MemoryWorld:
         partitions: int = 4,
         lease: timedelta = LEASE,
         segment_entries: int = SEGMENT_ENTRIES,
+        key_types: Mapping[str, KeyType] | None = None,
     ) -> None:
-        """Begin empty. `lease` and `segment_entries` are as with PostgreSQL's stores."""
+        """Begin empty. `lease` and `segment_entries` are as with PostgreSQL's stores.
+
+        `key_types` are needed by `store.try_commit` alone, which folds by itself.
+        """
         codec = CanonicalCodec()
         interruptions = Interruptions()
         tables = Tables(partitions, segment_entries)
@@ -60,7 +74,9 @@ class MemoryWorld:
         self.partitions = partitions
         self._interruptions = interruptions
         self._tables = tables
-        self.store = MemoryCanonicalStore(tables, interruptions, codec, clock, lease)
+        self.store = MemoryCanonicalStore(
+            tables, interruptions, codec, clock, lease, key_types or {}
+        )
         self.actions = MemoryActionLog(tables, interruptions, clock)
         self.timers = self.actions
         self.effects = MemoryEffects(tables, interruptions, clock)
@@ -68,7 +84,10 @@ class MemoryWorld:
         self.projections = MemoryProjectionLog(tables, interruptions)
         self.leases = MemoryLeases(tables, interruptions, clock)
         self.outcomes = MemoryOutcomes(tables, interruptions, clock)
+        self.transition_log = MemoryTransitionLog(tables)
+        self.projection_list = MemoryProjectionList(tables)
         self.segments = MemorySegments(tables, interruptions)
+        self.hints = MemoryHints()
 
     def interrupt(self, call: Call, *, when: When, skip: int = 0, times: int = 1) -> None:
         """Let the next `times` calls of `call` raise DatabaseUnavailable, after `skip` that work.
@@ -95,7 +114,7 @@ class MemoryWorld:
         """Return the projected row of `workflow_key`, as the entry it was made from."""
         return self._tables.projections.get(workflow_key)
 
-    def transitions(self, partition: int) -> Sequence[SealedIntent]:
+    def transitions(self, partition: int) -> Sequence[LoggedTransition]:
         """Return the `fsm-state-transitioned` log of `partition`; its first entry has offset 1."""
         return tuple(self._tables.partition(partition).transitions)
 

@@ -110,7 +110,7 @@ class Turn(Compensation):
                     again = again or record["status"] != states.ASKED
 
     def _is_ready(self, step: RunStep) -> bool:
-        """Return whether all it depends on is over: what failed in a run that goes on is optional."""
+        """Return whether all it depends on is over: what failed, the run goes on without."""
         settled = (states.DONE, states.LATE, states.FAILED, states.UNKNOWN)
         return all(self.steps[name]["status"] in settled for name in step.depends_on)
 

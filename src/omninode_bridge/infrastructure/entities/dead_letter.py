@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from omninode_bridge.core.message import GiveUpReason
 from omninode_bridge.infrastructure.entities.row import (
     AwareDatetime,
     Json,
@@ -26,8 +27,8 @@ class ModelDeadLetter(Row):
     kind: Literal["action", "effect"]
     id: UUID
     workflow_key: WorkflowKey
-    type: str
-    reason: str
+    type: Annotated[str, Field(min_length=1)]
+    reason: GiveUpReason | Literal["dead"]
     detail: str
     attempts: Annotated[int, Field(ge=0)]
     at: AwareDatetime

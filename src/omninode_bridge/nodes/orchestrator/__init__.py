@@ -1,0 +1,1 @@
+"""The orchestrator: decides what to ask, waits, retries, compensates."""

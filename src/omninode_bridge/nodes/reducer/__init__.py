@@ -1,0 +1,1 @@
+"""The reducer: pure, and behind an async door."""
