@@ -7,12 +7,15 @@ from omninode_bridge.core.errors import (
     BridgeError,
     BrokenPromise,
     ConfigurationError,
+    ContractError,
     DatabaseRefused,
     DatabaseUnavailable,
     EffectRefused,
     GaveUp,
     InvalidAction,
     OutcomeUnknown,
+    RunFailed,
+    RunUnknown,
     ValueRefused,
     VersionNotReached,
 )
@@ -43,8 +46,12 @@ from omninode_bridge.core.observation import (
     TimersFired,
     WatermarkRegressed,
 )
+from omninode_bridge.core.orchestration import RunContract, RunOutcome, StepOutcome
 from omninode_bridge.core.projection import Projection
 from omninode_bridge.core.reducer import Rejection, Transition
+from omninode_bridge.infrastructure.contracts import load_run_contract
+from omninode_bridge.infrastructure.yaml_nodes import Value as YamlValue
+from omninode_bridge.infrastructure.yaml_nodes import read as read_yaml
 
 __all__ = [
     "Action",
@@ -56,6 +63,7 @@ __all__ = [
     "BrokenPromise",
     "CommitRefused",
     "ConfigurationError",
+    "ContractError",
     "DatabaseRefused",
     "DatabaseUnavailable",
     "EffectAttempted",
@@ -84,14 +92,22 @@ __all__ = [
     "ReducerGaveUp",
     "Rejection",
     "Rule",
+    "RunContract",
+    "RunFailed",
+    "RunOutcome",
+    "RunUnknown",
     "SegmentsDropped",
     "StateCommitted",
     "StateConflict",
+    "StepOutcome",
     "TimersFired",
     "Transition",
     "TransitionTable",
     "ValueRefused",
     "VersionNotReached",
     "WatermarkRegressed",
+    "YamlValue",
     "default_data_dir",
+    "load_run_contract",
+    "read_yaml",
 ]

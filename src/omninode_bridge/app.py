@@ -44,13 +44,18 @@ from omninode_bridge.core.message import (
     time_ordered_id,
 )
 from omninode_bridge.core.observation import Observation, Observe, ignore
+from omninode_bridge.core.orchestration import RUN, RunContract, RunOutcome, run_key
 from omninode_bridge.core.projection import project_plainly
 from omninode_bridge.core.reducer import KeyType, check_action_type
 from omninode_bridge.core.retry import Backoff
 from omninode_bridge.core.terms import check_count, check_id, check_remember_for, check_time
-from omninode_bridge.host import PartitionHost, World
+from omninode_bridge.host import FIRST_EPOCH, PartitionHost, RunDoor, World
 from omninode_bridge.infrastructure.codec import CanonicalCodec
-from omninode_bridge.infrastructure.contracts import load_node_contract
+from omninode_bridge.infrastructure.contracts import (
+    load_node_contract,
+    read_run_contract,
+    run_contract_of,
+)
 from omninode_bridge.infrastructure.event_bus import PostgresEventBus
 from omninode_bridge.infrastructure.postgres import migrations
 from omninode_bridge.infrastructure.postgres.database import Database
@@ -101,6 +106,7 @@ PARTITIONS_MAX: Final = 256
 """More would need more locks at once than a server has by default, just to be made."""
 
 TIMEOUT_S: Final = 5.0
+RUN_TIMEOUT_S: Final = 30.0
 REMEMBER_FOR: Final = timedelta(hours=6)
 LOOP_CONNECTIONS_MAX: Final = 16
 READ_CONNECTIONS_MAX: Final = 8
@@ -108,8 +114,9 @@ SETTLE_LOOK_S: Final = 0.01
 CAUGHT_UP_S: Final = 60.0
 """How long the projection has to show what is committed, before a recovery gives up."""
 
-OUR_KEY_TYPES: Final = {each.name: each for each in (FSM_WORKFLOWS,)}
-"""Reduced by the bridge itself, whatever the application."""
+OUR_KEY_TYPES: Final = {each.name: each for each in (FSM_WORKFLOWS, RUN)}
+"""Reduced by the bridge itself, whatever the application: what they need is in their state, such as
+a run's contract, so whoever owns the partition can carry them on."""
 
 _R = TypeVar("_R", bound="Reducer")
 _P = TypeVar("_P", bound="Project")
@@ -127,6 +134,7 @@ class App:
         self._reducers: dict[str, dict[int, tuple[Reducer, bool]]] = {}
         self._projections: dict[str, Project] = {}
         self._effects: dict[str, EffectType] = {}
+        self._contracts: dict[str, RunContract] = {}
 
     def reducer(
         self, key_type: str, *, version: int = 1, fenced: bool = False
@@ -218,6 +226,31 @@ class App:
 
         return declare
 
+    def workflow(self, contract: RunContract | Mapping[str, Any] | Path | str) -> RunContract:
+        """Declare a contract of steps, so that `Bridge.run` knows it by its name; return it.
+
+        `contract` is the file with it (YAML or JSON), or the contract itself.
+
+        Raises:
+            ContractError: it cannot work; the message names the line.
+            ConfigurationError: its name is declared with another content.
+        """
+        match contract:
+            case RunContract():
+                declared = contract
+            case Mapping():
+                declared = run_contract_of(contract)
+            case _:
+                declared = read_run_contract(Path(contract))
+        if self._contracts.setdefault(declared.name, declared) != declared:
+            message = f"the workflow {declared.name!r} is declared twice, with other content"
+            raise ConfigurationError(message)
+        return declared
+
+    def workflows(self) -> dict[str, RunContract]:
+        """Return the contracts by name."""
+        return dict(self._contracts)
+
     def include(self, other: App) -> None:
         """Take over everything that `other` declares.
 
@@ -234,6 +267,8 @@ class App:
                 message = f"the effect {name!r} is declared twice"
                 raise ConfigurationError(message)
             self._effects[name] = effect_type
+        for contract in other._contracts.values():
+            self.workflow(contract)
 
     def effect_types(self) -> dict[str, EffectType]:
         """Return the effects by the type of their intents."""
@@ -287,6 +322,10 @@ class Bridge:
         )
         self.projection_store = ProjectionStoreService(database)
         self.event_log = EventLogService(database)
+        self.lease_id = uuid4()
+        self._runs = RunDoor(
+            self.submit, self.canonical_store, self.projection_store, self._codec, self.lease_id
+        )
         self.event_bus = PostgresEventBus(database, observe=self._observed)
         self.fsm = FSMStateManager(
             submit=self.submit,
@@ -447,9 +486,9 @@ class Bridge:
             NodeBridgeStoreEffect(self.canonical_store, self.fsm, self.event_bus, _now),
         )
 
-    def orchestrator_node(self, run: Runs) -> NodeBridgeOrchestrator:
-        """Return the door to the runs that `run` carries out."""
-        return NodeBridgeOrchestrator(run)
+    def orchestrator_node(self, run: Runs | None = None) -> NodeBridgeOrchestrator:
+        """Return the door to the runs of this bridge, or to those that `run` carries out."""
+        return NodeBridgeOrchestrator(self.run if run is None else run)
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -651,6 +690,84 @@ class Bridge:
         return await self.event_log.follow_ups_between(
             goals[-2], goals[-1], action_depth=rounds // 3, intent_depth=(rounds - 1) // 3
         )
+
+    # -- runs --------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        contract: str | RunContract | Mapping[str, Any] | Path,
+        input: Mapping[str, Any],  # noqa: A002 - the contract's word
+        *,
+        workflow_id: str | None = None,
+        timeout: float = RUN_TIMEOUT_S,  # noqa: ASYNC109 - the run goes on then
+        epoch: int | None = None,
+        lease_id: UUID | None = None,
+    ) -> RunOutcome:
+        """Start a run of `contract`, wait for its end, and return how it ended.
+
+        `contract` is the name of a declared workflow, a file, or a contract. The run is the key
+        `run:<workflow_id>`; without an id it gets a new one. It is durable and needs nobody to wait
+        for it: asked again with the same id, contract and input, it is the same run. `epoch` (the
+        first) and `lease_id` (this bridge's own) say which orchestrator speaks: see `take_over`.
+
+        Raises:
+            RunUnknown: it has not ended within `timeout` seconds. It goes on.
+            GaveUp: it was not started: the input lacks something, or a run of this id was started
+                with another contract or input.
+            ContractError: the contract cannot work.
+        """
+        found = self._contract(contract)
+        name = str(uuid4()) if workflow_id is None else workflow_id
+        first = FIRST_EPOCH if epoch is None else epoch
+        return await self._runs.run(found, input, name, timeout, first, lease_id)
+
+    async def run_outcome(self, workflow_id: str) -> RunOutcome | None:
+        """Return how far a run is, or how it ended; None: never started."""
+        return await self._runs.outcome(workflow_id)
+
+    async def runs(
+        self, *, tag: str | None = None, after: str | None = None, limit: int = 100
+    ) -> Sequence[ModelWorkflowProjection]:
+        """Return a page of runs in the order of their keys; `tag` is their status.
+
+        `after` is the workflow id of the last run of the page before.
+        """
+        above = None if after is None else run_key(after)
+        return await self.projection_store.list_runs(tag=tag, after=above, limit=limit)
+
+    async def take_over(self, workflow_id: str, *, lease_id: UUID | None = None) -> int:
+        """Become the orchestrator of a run: raise its epoch, and return it.
+
+        What an earlier orchestrator still says of the run is given up as `stale_epoch`.
+
+        Raises:
+            GaveUp: there is no such run, it is over, or another took it over at this moment.
+        """
+        return await self._runs.take_over(workflow_id, lease_id)
+
+    async def cancel_run(
+        self,
+        workflow_id: str,
+        reason: str = "",
+        *,
+        epoch: int | None = None,
+        lease_id: UUID | None = None,
+    ) -> Outcome:
+        """Ask for nothing more in a run, and undo what committed; return the outcome of the wish.
+
+        An orchestrator says its `epoch` and `lease_id`; a person needs none.
+        """
+        return await self._runs.cancel(workflow_id, reason, epoch, lease_id)
+
+    def _contract(self, contract: str | RunContract | Mapping[str, Any] | Path) -> RunContract:
+        if not isinstance(contract, str):
+            return App("a run").workflow(contract)
+        found = self.app.workflows().get(contract)
+        if found is None:
+            known = ", ".join(sorted(self.app.workflows())) or "none"
+            message = f"no workflow {contract!r} is declared (declared: {known})"
+            raise ConfigurationError(message)
+        return found
 
     # -- looking -----------------------------------------------------------------------------------
 

@@ -382,6 +382,22 @@ def test_wrong_use_is_told_apart_from_failure(wrong: list[str]) -> None:
     assert run(PROGRAM, *wrong).status == 2
 
 
+def test_bench_measures_runs_too(server_folder: Path) -> None:
+    done = run(
+        *(PROGRAM, "bench", "--mode", "saga", "--clients", "20", "--seconds", "0.5", "--json"),
+        TMPDIR=str(server_folder),
+    )
+    assert done.status == 0, done.words
+    figures = done.object()
+    assert set(figures) == {
+        *("mode", "clients", "seconds", "runs_per_s", "steps_per_s", "not_completed"),
+        *("run_p50_ms", "run_p95_ms", "run_p99_ms", "step_p50_ms", "step_p99_ms"),
+        *("rss_mb", "pgbench_tps"),
+    }
+    assert (figures["mode"], figures["not_completed"]) == ("saga", 0)
+    assert figures["runs_per_s"] > 0
+
+
 def test_bench_prints_its_figures_and_leaves_nothing_behind(server_folder: Path) -> None:
     done = run(
         *(PROGRAM, "bench", "--mode", "hot", "--clients", "50", "--seconds", "0.5", "--json"),

@@ -88,13 +88,13 @@ async def test_a_waiter_is_woken_by_the_version_it_waits_for_and_by_its_key_alon
     waiting = asyncio.create_task(read(KEY, required_version=2, max_wait_ms=30_000))
     await until_waiting(stores, 1)
     await stores.project()
-    stores.projections.advanced([("counter:2", 2), (KEY, 1)])
+    stores.projections.advanced([("counter:2", 2, "even"), (KEY, 1, "odd")])
     await asyncio.sleep(0)
     assert not waiting.done(), "neither another key nor an older version"
     assert stores.projections._waiting == 1
     await committed(stores, 2)
     await stores.project()
-    stores.projections.advanced([(KEY, 2)])
+    stores.projections.advanced([(KEY, 2, "even")])
     async with asyncio.timeout(10):
         row = await waiting
     assert row is not None
@@ -113,7 +113,7 @@ async def test_a_later_version_wakes_too_and_all_who_wait(stores: Stores) -> Non
     ]
     await until_waiting(stores, 10)
     await stores.project()
-    stores.projections.advanced([(KEY, 2)])
+    stores.projections.advanced([(KEY, 2, "even")])
     async with asyncio.timeout(10):
         rows = await asyncio.gather(*waiting)
     assert {row.version for row in rows if row is not None} == {2}
@@ -135,7 +135,7 @@ async def test_waiters_share_one_question_however_many_they_are(stores: Stores) 
     asked = [each for each in stores.database.statements if "ANY" in each]
     assert len(asked) == 1, "no question of its own for each waiter"
     await stores.project()
-    stores.projections.advanced((key, 1) for key in keys)
+    stores.projections.advanced((key, 1, "odd") for key in keys)
     async with asyncio.timeout(20):
         rows = await asyncio.gather(*waiting)
     assert {row.version for row in rows if row is not None} == {1}
@@ -201,3 +201,38 @@ async def test_an_advance_that_nobody_waits_for_is_no_work(stores: Stores) -> No
         yield
 
     stores.projections.advanced(versions())
+
+
+async def test_who_waits_for_a_tag_is_woken_by_it_and_by_no_other(stores: Stores) -> None:
+    with stores.projections.reaching(KEY, {"even"}) as reached:
+        stores.projections.advanced([(KEY, 1, "odd"), ("counter:2", 2, "even")])
+        assert not reached.done()
+        stores.projections.advanced([(KEY, 2, "even")])
+        assert reached.done()
+    assert stores.projections._tag_waiters == {}
+    assert stores.projections._waiting == 0
+
+
+async def test_a_tag_that_another_process_projected_is_found_by_the_shared_question(
+    stores: Stores,
+) -> None:
+    await committed(stores, 1)
+    await committed(stores, 2)
+    await stores.project()
+    with (
+        stores.projections.reaching(KEY, {"even"}) as reached,
+        stores.projections.reaching(KEY, {"odd"}) as never,
+    ):
+        async with asyncio.timeout(10):
+            await reached
+        assert not never.done()
+        questions = [each for each in stores.database.statements if "ANY" in each]
+        assert len(questions) == 1
+
+
+async def test_beyond_the_bound_on_waiters_nobody_is_woken_by_a_tag(stores: Stores) -> None:
+    stores.projections._waiting = WAITERS_MAX
+    with stores.projections.reaching(KEY, {"even"}) as reached:
+        stores.projections.advanced([(KEY, 2, "even")])
+        assert not reached.done()
+    stores.projections._waiting = 0

@@ -38,7 +38,7 @@ class Materializing:
         """Begin nothing yet."""
         self.world = world
         self.facts: list[Observation] = []
-        self.advanced: list[tuple[str, int]] = []
+        self.advanced: list[tuple[str, int, str]] = []
         self.loop = ProjectionMaterializer(
             0,
             log=world.projections,
@@ -92,7 +92,7 @@ async def test_what_was_committed_before_the_start_is_read_from_the_log() -> Non
     async with materializing(world) as running:
         await until_watermark(world, 4)
         assert [running.row(key) for key in (KEY, "counter:2")] == [2, 1]
-        assert sorted(running.advanced) == [(KEY, 2), ("counter:2", 1)]
+        assert sorted(running.advanced) == [(KEY, 2, "even"), ("counter:2", 1, "odd")]
         (fact,) = running.applied()
         assert (fact.entries, fact.rows, fact.watermark) == (3, 2, 4)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from omninode_bridge.bench import Load, app
+from omninode_bridge.bench import Load, Saga, app
 from omninode_bridge.cli import output
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, Place, find_place, run
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
@@ -19,12 +19,13 @@ from omninode_bridge.infrastructure.postgres.pgbench import pgbench_tps
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from omninode_bridge.bench import Figures
+    from omninode_bridge.bench import Figures, SagaFigures
 
 
 def bench(
     mode: Annotated[
-        Literal["spread", "hot"], typer.Option(help="10,000 keys, or a single one.")
+        Literal["spread", "hot", "saga"],
+        typer.Option(help="10,000 keys, a single one, or runs of two steps."),
     ] = "spread",
     clients: Annotated[int, typer.Option(min=1, help="Asks in flight.")] = 1_000,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 10.0,
@@ -32,24 +33,28 @@ def bench(
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure confirmed actions per second, with pgbench on the same server just before.
+    """Measure confirmed actions, or runs, per second, with pgbench on the same server just before.
 
     On an embedded database of its own that is gone afterwards, unless one is named.
     """
-    figures = run(_bench(data_dir, database_url, Load(mode, clients, seconds)))
+    load = Saga(clients, seconds) if mode == "saga" else Load(mode, clients, seconds)
+    figures = run(_bench(data_dir, database_url, load))
     if as_json:
         output.print_json(figures.as_dict())
     else:
         output.print_object("measured", figures.as_dict())
 
 
-async def _bench(data_dir: Path | None, database_url: str | None, load: Load) -> Figures:
+async def _bench(
+    data_dir: Path | None, database_url: str | None, load: Load | Saga
+) -> Figures | SagaFigures:
     async with _place(data_dir, database_url) as place, _url(place) as url:
         yardstick = await pgbench_tps(url)
         if yardstick is None:
             output.say("pgbench is not here: there is no yardstick")
         async with place.writing(app) as bridge:
-            bridge.observe(load.observe)
+            if isinstance(load, Load):
+                bridge.observe(load.observe)
             return await load.run(bridge, yardstick)
 
 

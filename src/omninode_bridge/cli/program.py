@@ -10,7 +10,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from omninode_bridge.cli import bench, database, dead_letters, ingest, looking, stamping
+from omninode_bridge.cli import bench, database, dead_letters, ingest, looking, runs, stamping
 from omninode_bridge.cli.output import say
 from omninode_bridge.core.errors import BridgeError, ConfigurationError
 
@@ -33,7 +33,9 @@ program.command("list")(looking.list_keys)
 program.command("history")(looking.history)
 program.command("explain")(looking.explain)
 program.command("verify")(looking.verify)
+program.command("runs")(runs.runs)
 program.command("bench")(bench.bench)
+program.add_typer(runs.run, name="run")
 program.add_typer(database.migrate, name="migrate")
 program.add_typer(database.projection, name="projection")
 program.add_typer(dead_letters.dlq, name="dlq")

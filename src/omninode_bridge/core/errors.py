@@ -4,11 +4,14 @@
     ├── InvalidAction            the asker's fault: this action can never be stored
     ├── GaveUp                   an outcome that was not a commit, raised by `.committed()`
     ├── OutcomeUnknown           no answer in time: committed or not, ask again by the same id
+    │   └── RunUnknown           a run has not ended in time: it goes on
+    ├── RunFailed                a run that did not complete, raised by `.completed()`
     ├── TooManyWaiting           the bus has no room for one more who waits for an event
     ├── VersionNotReached        a read demanded a version that nobody has committed yet
     ├── BridgeClosed             asked after the bridge was closed, or while it closes
     ├── EffectRefused            raised by an effect's handler: trying again will not help
     ├── ConfigurationError       what the user declared or set cannot work
+    │   └── ContractError        a contract that cannot work, with the line to change
     ├── DatabaseUnavailable      PostgreSQL cannot be reached; the loops go on trying
     ├── DatabaseRefused          PostgreSQL refused a statement; trying again will not help
     │   └── ValueRefused         because of a value in it (SQLSTATE class 22 or 54)
@@ -70,6 +73,33 @@ class OutcomeUnknown(BridgeError, TimeoutError):
         self.waited_s = waited_s
 
 
+class RunUnknown(OutcomeUnknown):
+    """A run has not ended in time. It goes on: ask for it again under the same `workflow_id`."""
+
+    def __init__(
+        self, workflow_id: str, workflow_key: str, action_id: UUID, waited_s: float
+    ) -> None:
+        """Carry what is needed to ask again; `action_id` is the one that starts the run."""
+        super().__init__(workflow_key, action_id, waited_s)
+        message = (
+            f"run {workflow_id}: it has not ended within {waited_s:g} s. It goes on, whoever waits:"
+            " ask for it again under the same workflow_id."
+        )
+        self.args = (message,)
+        self.workflow_id = workflow_id
+
+
+class RunFailed(BridgeError):
+    """`.completed()` was asked of a run that has not completed; `status` and `detail` say why."""
+
+    def __init__(self, workflow_id: str, status: str, detail: str) -> None:
+        """Repeat the run's fields."""
+        super().__init__(f"run {workflow_id} is {status}: {detail}")
+        self.workflow_id = workflow_id
+        self.status = status
+        self.detail = detail
+
+
 class TooManyWaiting(BridgeError):
     """As many wait for events as the bus lets (R13): wait for some to be told, then ask again."""
 
@@ -106,6 +136,17 @@ class EffectRefused(BridgeError):
 
 class ConfigurationError(BridgeError):
     """What the user declared or set cannot work; the message says what to change."""
+
+
+class ContractError(ConfigurationError):
+    """A contract that cannot work: `FILE:LINE: what is wrong and what to do`."""
+
+    def __init__(self, file: str, line: int, detail: str) -> None:
+        """`line` counts from 1."""
+        super().__init__(f"{file}:{line}: {detail}")
+        self.file = file
+        self.line = line
+        self.detail = detail
 
 
 class DatabaseUnavailable(BridgeError):

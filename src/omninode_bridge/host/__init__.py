@@ -2,6 +2,7 @@
 
 from omninode_bridge.host.answers import Answers
 from omninode_bridge.host.partition_host import PartitionHost
+from omninode_bridge.host.run_door import FIRST_EPOCH, RunDoor
 from omninode_bridge.host.world import World
 
-__all__ = ["Answers", "PartitionHost", "World"]
+__all__ = ["FIRST_EPOCH", "Answers", "PartitionHost", "RunDoor", "World"]

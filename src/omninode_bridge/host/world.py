@@ -58,6 +58,6 @@ class World:
     new_id: Callable[[], UUID]
     uniform: Uniform
     observe: Observe
-    advanced: Callable[[Iterable[tuple[str, int]]], None]
+    advanced: Callable[[Iterable[tuple[str, int, str]]], None]
     pure_reducer: bool = True
     hints: Hints | None = None

@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from omninode_bridge.ingest.errors import ContractError
+from omninode_bridge import ContractError, read_yaml
 from omninode_bridge.ingest.machine import machine_of
 from omninode_bridge.ingest.template import Template
-from omninode_bridge.ingest.yaml_nodes import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omninode_bridge import TransitionTable
-    from omninode_bridge.ingest.yaml_nodes import Value
+    from omninode_bridge import YamlValue as Value
 
 TEXT_CHARS_MAX: Final = 262_144
 RESERVED_KEY_TYPES: Final = ("bench", "contract", "file", "fsm", "namespace", "run")
@@ -114,7 +113,7 @@ def restore_contract(document: Mapping[str, Any], name: str) -> Contract:
 
 
 def _contract(text: str, name: str) -> Contract:
-    fields = read(text, name, "a contract").fields(_REQUIRED, _OPTIONAL)
+    fields = read_yaml(text, name, "a contract").fields(_REQUIRED, _OPTIONAL)
     key = _template(fields["key"])
     _check_key(fields["key"], key)
     payload = fields["payload"].names("column") if "payload" in fields else {}

@@ -1,8 +1,6 @@
-"""What can be wrong with what a user hands in: a contract, or a file.
+"""What can be wrong with a file that a user hands in.
 
     BridgeError
-    ├── ConfigurationError
-    │   └── ContractError    a contract that cannot work, with the line to change
     └── InvalidFile          a file that cannot be read, or not to its end
 
 One row that is wrong is no error but an `InvalidRow`: it is reported and skipped.
@@ -13,21 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omninode_bridge import BridgeError, ConfigurationError
+from omninode_bridge import BridgeError
 
 if TYPE_CHECKING:
     from omninode_bridge.ingest.summary import Summary
-
-
-class ContractError(ConfigurationError):
-    """A contract that cannot work: `FILE:LINE: what is wrong and what to do`."""
-
-    def __init__(self, file: str, line: int, detail: str) -> None:
-        """`line` counts from 1."""
-        super().__init__(f"{file}:{line}: {detail}")
-        self.file = file
-        self.line = line
-        self.detail = detail
 
 
 class InvalidFile(BridgeError):

@@ -9,7 +9,7 @@ from omninode_bridge import Rule, TransitionTable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from omninode_bridge.ingest.yaml_nodes import Value
+    from omninode_bridge import YamlValue as Value
 
 ANY: Final = "*"
 

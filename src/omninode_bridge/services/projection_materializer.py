@@ -45,7 +45,7 @@ POLL_S: Final = 1.0
 class ProjectionMaterializer:
     """The materializer of one partition. `run` it in a task.
 
-    `advanced` is told which keys have reached which versions in the projection.
+    `advanced` is told which keys have reached which versions in the projection, and their tags.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ProjectionMaterializer:
         log: ProjectionLog,
         clock: Clock,
         uniform: Uniform,
-        advanced: Callable[[Iterable[tuple[str, int]]], None] = lambda _: None,
+        advanced: Callable[[Iterable[tuple[str, int, str]]], None] = lambda _: None,
         observe: Observe = ignore,
     ) -> None:
         """Take what it needs of the world; nothing happens before `run`."""
@@ -175,12 +175,10 @@ class ProjectionMaterializer:
             raise
         if self._watermark != following:
             return  # another materializer was faster: go on from where it is
-        versions = {entry.workflow_key: entry.version for entry in batch}
-        self._advanced(versions.items())
+        rows = {entry.workflow_key: entry for entry in batch}
+        self._advanced((e.workflow_key, e.version, e.projection.tag) for e in rows.values())
         lag_s = _seconds(batch[0].committed_at, self._clock())
-        self._observe(
-            ProjectionApplied(self.partition, len(batch), len(versions), following, lag_s)
-        )
+        self._observe(ProjectionApplied(self.partition, len(batch), len(rows), following, lag_s))
 
 
 def _seconds(earlier: datetime, later: datetime) -> float:

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import yaml
 
-from omninode_bridge.ingest.errors import ContractError
+from omninode_bridge.core.errors import ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    Path = tuple[str | int, ...]
+
 LABEL_BYTES_MAX: Final = 200
+NODES_MAX: Final = 100_000
+"""An alias is counted as often as it is used: a few lines of YAML can mean a billion values."""
+
+_JSON_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_JSON_WORDS: Final = {"true": True, "false": False, "null": None}
+_INTEGER_MIN: Final = -(2**63)
+_INTEGER_LIMIT: Final = 2**64
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _TAG: Final = "tag:yaml.org,2002:"
 _KINDS: Final = {
@@ -159,6 +169,18 @@ class Value:
             raise self.error(f"{self.what} must be {' or '.join(choices)}, not {text!r}")
         return text
 
+    def json(self) -> tuple[Any, dict[Path, int]]:
+        """Return the value as JSON, whatever its shape, and the line of each place in it.
+
+        A place is a path of fields and indices. Texts, `true`, `false`, `null` and numbers as JSON
+        writes them are what they look like; whatever else YAML has words for has to be quoted.
+
+        Raises:
+            ContractError: such a word, a field given twice, a value that contains itself.
+        """
+        lines: dict[Path, int] = {(): self.line}
+        return _json(self, (), lines, ()), lines
+
     def _shape(self) -> str:
         match self.node:
             case yaml.MappingNode():
@@ -189,6 +211,54 @@ def read(text: str, file: str, what: str) -> Value:
     if node is None:
         raise ContractError(file, 1, f"{what} is empty")
     return Value(file, what, node)
+
+
+def _json(value: Value, path: Path, lines: dict[Path, int], around: tuple[yaml.Node, ...]) -> Any:  # noqa: ANN401 - JSON is what it is
+    node = value.node
+    if node in around:
+        raise value.error(f"{value.what} contains itself")
+    if len(lines) > NODES_MAX:
+        raise value.error(f"there are more than {NODES_MAX:,} values")
+    inside = (*around, node)
+    if isinstance(node, yaml.ScalarNode):
+        return _json_scalar(value)
+    if isinstance(node, yaml.SequenceNode):
+        found = []
+        for index, item in enumerate(value.items()):
+            lines[*path, index] = item.line
+            found.append(_json(item, (*path, index), lines, inside))
+        return found
+    fields: dict[str, Any] = {}
+    for key, item in node.value:
+        name = Value(value.file, f"a field of {value.what}", key).text()
+        if name in fields:
+            first = lines[*path, name]
+            detail = f"{name!r} is given twice, first on line {first}: keep one of them"
+            raise ContractError(value.file, _line(key), detail)
+        lines[*path, name] = _line(key)
+        held = Value(value.file, repr(name), item)
+        fields[name] = _json(held, (*path, name), lines, inside)
+    return fields
+
+
+def _json_scalar(value: Value) -> Any:  # noqa: ANN401 - JSON is what it is
+    node = value.node
+    assert isinstance(node, yaml.ScalarNode)
+    raw: str = node.value
+    if node.style is not None:
+        return value.text() if raw else ""
+    if raw in _JSON_WORDS:
+        return _JSON_WORDS[raw]
+    if not _JSON_NUMBER.fullmatch(raw):
+        return value.text()
+    number = float(raw) if set(raw) & set(".eE") else int(raw[:LABEL_BYTES_MAX])
+    if not isfinite(number) or (isinstance(number, int) and not _fits(number)):
+        raise value.error(f"{value.what} is {raw}, a number that 64 bits cannot hold")
+    return number
+
+
+def _fits(number: int) -> bool:
+    return _INTEGER_MIN <= number < _INTEGER_LIMIT
 
 
 def _without_tabs(text: str) -> str:

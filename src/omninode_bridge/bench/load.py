@@ -1,4 +1,4 @@
-"""How fast the bridge is here: clients that each ask, wait for the answer, and ask again.
+"""Clients that each ask, wait for the answer, and ask again.
 
 An application like any other: it sees the public names only. What it measures is what an asker
 sees: an action counts when its outcome is here, with state, outcome, log entry and, a moment later,

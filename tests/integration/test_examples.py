@@ -1,0 +1,64 @@
+"""The examples do what their pages say: every command of a page is run, from top to bottom."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.programs import PROGRAM, run
+
+REPOSITORY: Final = Path(__file__).parents[2]
+PAGES: Final = sorted(REPOSITORY.glob("examples/*/README.md"))
+GUIDE: Final = REPOSITORY / "docs" / "guides" / "orchestration.md"
+LINES: Final = re.MULTILINE | re.DOTALL
+FLAGS: Final = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture
+def folder(server_folder: Path) -> Path:
+    """Return a folder with the examples in it."""
+    shutil.copytree(REPOSITORY / "examples", server_folder / "examples")
+    return server_folder
+
+
+def commands(page: Path) -> list[tuple[str, str]]:
+    """Return the commands of a page, each with what it shows."""
+    blocks = re.findall(
+        r"^```console\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    found: list[tuple[str, str]] = []
+    for block in blocks:
+        found += re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    return found
+
+
+def run_commands(page: Path, folder: Path) -> None:
+    """Run them all, and compare."""
+    path = os.pathsep.join((str(PROGRAM.parent), os.environ["PATH"]))
+    checker = doctest.OutputChecker()
+    for command, shown in commands(page):
+        done = run("sh", "-c", command, folder=folder, PATH=path, PYTHONWARNINGS="error")
+        assert done.status == 0, done.words
+        assert checker.check_output(shown, done.out.decode(), FLAGS), done.out.decode()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_an_example_does_what_its_page_says_and_does_it_twice(page: Path, folder: Path) -> None:
+    run_commands(page, folder)
+    run_commands(page, folder)
+
+
+def test_the_guide_to_orchestration_does_what_it_says(folder: Path) -> None:
+    text = GUIDE.read_text("utf-8")
+    for name, content in re.findall(
+        r"^```(?:yaml|python) (\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    ):
+        (folder / name).write_text(content, "utf-8")
+    assert commands(GUIDE)
+    run_commands(GUIDE, folder)
