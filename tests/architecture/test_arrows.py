@@ -35,7 +35,7 @@ def test_the_contracts_in_pyproject_are_kept() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", modules("core", "ports.py"), ids=str)
+@pytest.mark.parametrize("module", modules("core", "ports"), ids=str)
 def test_core_and_ports_import_only_the_standard_library(module: Module) -> None:
     allowed = sys.stdlib_module_names | {"omninode_bridge"}
     foreign = [
@@ -74,7 +74,7 @@ def test_an_application_uses_the_public_names_only(application: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    modules("core", "ports.py", "infrastructure", "services", "nodes", "testing", "host"),
+    modules("core", "ports", "infrastructure", "services", "nodes", "testing", "host"),
     ids=str,
 )
 def test_nothing_below_app_reads_the_environment(module: Module) -> None:

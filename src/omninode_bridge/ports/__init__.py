@@ -1,0 +1,73 @@
+"""What the loops need from the world, as Protocols over core types.
+
+Rule 1: a port is said in one breath: up to three methods.
+Rule 2: every implementation (memory, PostgreSQL) passes the same suite in `tests/contract/`.
+Rule 3: an unreachable database raises DatabaseUnavailable; after a commit that means *unknown*.
+Offsets begin at 1. A position is the *next* offset a consumer will read.
+"""
+
+from omninode_bridge.ports.asking import Runs, Submit
+from omninode_bridge.ports.cleaning import OutcomeCleaning, SegmentCleaning
+from omninode_bridge.ports.clock import Clock
+from omninode_bridge.ports.effects import (
+    EffectEnds,
+    EffectLog,
+    EffectPage,
+    EffectsBegun,
+    EffectTransaction,
+    ParkedEffects,
+)
+from omninode_bridge.ports.events import EventBus, Expectation, StillUnknown
+from omninode_bridge.ports.leases import Leases
+from omninode_bridge.ports.logs import ActionLog, CutOff, IntentLog, LoggedAction, Source, Timers
+from omninode_bridge.ports.outcomes import Hints, RememberedOutcomes
+from omninode_bridge.ports.projections import (
+    HasKey,
+    LoggedProjection,
+    ProjectionList,
+    ProjectionLog,
+)
+from omninode_bridge.ports.state_machines import (
+    LoggedTransition,
+    TransitionLog,
+    WentOrNot,
+    WorkflowStates,
+)
+from omninode_bridge.ports.stores import CanonicalStore, LockedPartition, StateReplacing
+
+__all__ = [
+    "ActionLog",
+    "CanonicalStore",
+    "Clock",
+    "CutOff",
+    "EffectEnds",
+    "EffectLog",
+    "EffectPage",
+    "EffectTransaction",
+    "EffectsBegun",
+    "EventBus",
+    "Expectation",
+    "HasKey",
+    "Hints",
+    "IntentLog",
+    "Leases",
+    "LockedPartition",
+    "LoggedAction",
+    "LoggedProjection",
+    "LoggedTransition",
+    "OutcomeCleaning",
+    "ParkedEffects",
+    "ProjectionList",
+    "ProjectionLog",
+    "RememberedOutcomes",
+    "Runs",
+    "SegmentCleaning",
+    "Source",
+    "StateReplacing",
+    "StillUnknown",
+    "Submit",
+    "Timers",
+    "TransitionLog",
+    "WentOrNot",
+    "WorkflowStates",
+]
