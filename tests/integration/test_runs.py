@@ -95,9 +95,11 @@ async def test_the_orchestrators_door_leads_to_runs(bridge: Bridge) -> None:
     asked = ModelContractOrchestrator(
         workflow_id="1", contract=contract(reserve(), charge()), input=dict(ORDER)
     )
-    told = await bridge.orchestrator_node().orchestrate_workflow(asked)
+    told = await bridge.nodes.orchestrator.orchestrate_workflow(asked)
     assert told.outcome == await bridge.run_outcome("1")
     assert told.outcome.status == "COMPLETED"
+    again = await bridge.orchestrator_node().orchestrate_workflow(asked)
+    assert again.outcome == told.outcome
 
 
 async def test_a_declared_workflow_is_run_by_its_name(database_url: str, cards: Cards) -> None:

@@ -1,0 +1,172 @@
+"""How a bridge is opened and closed: here stores meet loops, and loops meet ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from omninode_bridge.app.clock import now
+from omninode_bridge.app.connecting import (
+    create_partitions,
+    reach_database,
+    redis_hints,
+    require_read_committed,
+)
+from omninode_bridge.app.doors import Doors
+from omninode_bridge.core.observation import Observe, ignore
+from omninode_bridge.host import PartitionHost, World
+from omninode_bridge.infrastructure.postgres.database import Database
+from omninode_bridge.services.action_dedup import ActionDedupService
+from omninode_bridge.services.canonical_store import LEASE, CanonicalStoreService
+from omninode_bridge.services.cleaner import Cleaner
+from omninode_bridge.services.effect_store import EffectStoreService
+from omninode_bridge.services.event_log import (
+    ActionLogService,
+    EventLogService,
+    IntentLogService,
+    TimerService,
+)
+from omninode_bridge.services.leases import LeaseService
+from omninode_bridge.services.projection_log import ProjectionLogService
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from omninode_bridge.app.declaring import App
+    from omninode_bridge.ports import Hints
+
+LOOP_CONNECTIONS_MAX: Final = 16
+READ_CONNECTIONS_MAX: Final = 8
+
+
+class Bridge(Doors):
+    """An open bridge. Get one from `Bridge.open`.
+
+    What it does stands one rung at a time: `Looking`, `Asking`, `Running`, `Doors`; each knows only
+    those before it.
+    """
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        app: App,
+        *,
+        data_dir: Path | str | None = None,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        partitions: int | None = None,
+        writing: bool = True,
+        observe: Observe = ignore,
+        on_wait: Callable[[], None] | None = None,
+        pure_reducer: bool = True,
+    ) -> AsyncIterator[Bridge]:
+        """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
+
+        Without either, the embedded database of this user's data folder is used. `partitions` is
+        for a new database (4 by default); an existing one keeps its number. `redis_url` names a
+        Redis that processes share to save work on actions that are asked again (the extra `redis`);
+        it decides nothing, and may be away. With `writing=False`
+        the bridge only reads, beside any writer. `observe` is told the facts of
+        `core.observation`. `on_wait` is called once if another writer holds the data folder and
+        has to be waited for. With `pure_reducer=False` the bridge takes the direct path: a
+        transaction for each action instead of batches folded in memory, with the same outcomes and
+        many times slower. It can be chosen anew each time, and bridges of both kinds may share a
+        server.
+
+        Raises:
+            ConfigurationError: what is asked for does not fit the database that is there, or Redis
+                is to be used and its package is not installed.
+            DatabaseUnavailable: the server cannot be reached.
+        """
+        async with AsyncExitStack() as stack:
+            new_hints = None if redis_url is None else redis_hints(redis_url)
+            connect = await reach_database(
+                stack, data_dir, database_url, writing=writing, on_wait=on_wait
+            )
+            reads = Database(connect, connections_max=READ_CONNECTIONS_MAX)
+            await stack.enter_async_context(reads)
+            await require_read_committed(reads)
+            actual = await create_partitions(reads, partitions)
+            bridge = cls(app, reads, actual)
+            if observe is not ignore:
+                bridge.observe(observe)
+            stack.push_async_callback(bridge.projection_store.close)
+            stack.push_async_callback(bridge.event_bus.close)
+            if writing:
+                bridge._nodes = bridge._open_doors()
+                loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
+                await stack.enter_async_context(loops)
+                alone = database_url is None
+                hints: Hints | None = None
+                if new_hints is not None:
+                    hints = await stack.enter_async_context(new_hints(bridge._observers.tell))
+                await bridge._start(stack, loops, hints, alone=alone, pure_reducer=pure_reducer)
+            try:
+                yield bridge
+            finally:
+                bridge._closed = True
+
+    async def _start(
+        self,
+        stack: AsyncExitStack,
+        loops: Database,
+        hints: Hints | None,
+        *,
+        alone: bool,
+        pure_reducer: bool,
+    ) -> None:
+        """Start the loops on their own connections, so that reads never hold commits up.
+
+        `alone`: we hold the data folder's writer lock, so leases that are left are a dead one's.
+        """
+        leases = LeaseService(loops, self.partitions)
+        if alone:
+            await leases.break_all()
+        effects = EffectStoreService(loops, self._codec)
+        store = CanonicalStoreService(loops, self._codec, partitions=self.partitions)
+        world = World(
+            partitions=self.partitions,
+            name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
+            lease=LEASE,
+            key_types=self._key_types,
+            effect_types=self.app.effect_types(),
+            codec=self._codec,
+            store=store,
+            outcomes=store,
+            actions=ActionLogService(loops, self._codec),
+            timers=TimerService(loops),
+            intents=IntentLogService(loops, self._codec),
+            effect_log=effects,
+            parked_effects=effects,
+            effect_ends=effects,
+            projections=ProjectionLogService(loops, self._codec),
+            leases=leases,
+            clock=now,
+            new_id=uuid4,
+            uniform=random.uniform,
+            observe=self._observers.tell,
+            advanced=self.projection_store.advanced,
+            pure_reducer=pure_reducer,
+            hints=hints,
+        )
+        self._host = await stack.enter_async_context(PartitionHost(world))
+        cleaner = Cleaner(
+            range(self.partitions),
+            outcomes=ActionDedupService(loops),
+            segments=EventLogService(loops),
+            observe=self._observers.tell,
+        )
+        cleaning = asyncio.create_task(cleaner.run(), name="cleaner")
+
+        async def stop_cleaning() -> None:
+            cleaner.stop()
+            await cleaning
+
+        stack.push_async_callback(stop_cleaning)
