@@ -3,6 +3,7 @@
 PYTHON ?= python3
 NS ?= demo
 PYTEST_OPTIONS ?=
+WORKERS ?= auto
 LOCK_OPTIONS ?=
 DIR ?= .
 DATA ?= .data
@@ -38,8 +39,9 @@ check: $(INSTALLED) ## Compare the files below a folder [DIR=.] with their stamp
 	@if [ "$$DIR" -ef . ]; then set -- $(addprefix --exclude ,$(NOT_OURS)); fi; \
 	  $(BRIDGE) check "$$DIR" --namespace "$$NS" --data-dir "$$DATA" "$$@"
 
-test: $(INSTALLED) ## Run all tests but the soak, with coverage [PYTEST_OPTIONS=]
-	$(BIN)/pytest --cov $(PYTEST_OPTIONS)
+# A file's tests stay together: they share what its fixtures have started.
+test: $(INSTALLED) ## Run all tests but the soak, with coverage [WORKERS=auto] [PYTEST_OPTIONS=]
+	$(BIN)/pytest --cov --numprocesses $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 lint: $(INSTALLED) ## Check style, types and the arrows between the rooms
 	$(BIN)/ruff check .

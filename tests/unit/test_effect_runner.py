@@ -250,6 +250,7 @@ async def test_a_refusal_is_the_end_at_once() -> None:
         await until(lambda: started.attempts() == ["dead"], "the end")
     (answer,) = await answers(world)
     assert (answer["detail"], answer["attempts"]) == ("no such card", 1)
+    assert answer["maybe_done"] is False, "the handler has said so"
 
 
 async def test_a_dead_effect_that_is_redriven_runs_again_and_its_follow_ups_come_once() -> None:

@@ -130,9 +130,15 @@ def ended_badly(
     attempts: int,
     detail: str,
     codec: Codec,
+    *,
+    refused: bool = False,
 ) -> EndedEffect:
-    """Return the end of an effect after `attempts`; with one, it may have happened all the same."""
-    answer = _answer(effect, status, None, detail, attempts, codec, maybe_done=attempts > 0)
+    """Return the end of an effect after `attempts`, each of which may have done it all the same.
+
+    `refused`: the last one did not, for the handler said so.
+    """
+    maybe_done = attempts - refused > 0
+    answer = _answer(effect, status, None, detail, attempts, codec, maybe_done=maybe_done)
     return EndedEffect(effect, status, attempts, detail, answer)
 
 

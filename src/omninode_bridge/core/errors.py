@@ -131,7 +131,10 @@ class BridgeClosed(BridgeError):
 
 
 class EffectRefused(BridgeError):
-    """For an effect's handler to raise: the effect is dead at once, with this as its reason."""
+    """For an effect's handler to raise: the effect is dead at once, with this as its reason.
+
+    It says as well that this attempt did not do it.
+    """
 
 
 class ConfigurationError(BridgeError):

@@ -284,7 +284,8 @@ class EffectRunner:
             said = self._failed(effect, effect_type, attempt, "the handler was cancelled")
         except EffectRefused as error:
             detail = storable(str(error))[:DETAIL_CHARS_MAX]
-            said = self._end(ended_badly(effect, "dead", attempt, detail, self._codec))
+            refused = ended_badly(effect, "dead", attempt, detail, self._codec, refused=True)
+            said = self._end(refused)
         except TimeoutError as error:
             detail = f"no end within {effect_type.timeout_s:g} s\n{describe_error(error)}"
             said = self._failed(effect, effect_type, attempt, detail[:DETAIL_CHARS_MAX])
