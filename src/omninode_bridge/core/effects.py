@@ -20,16 +20,13 @@ from omninode_bridge.core.message import (
     reply_id,
 )
 from omninode_bridge.core.reducer import SealedIntent, seal_intents
-from omninode_bridge.core.retry import next_wait_ms
 
 if TYPE_CHECKING:
     from datetime import datetime
     from typing import Final
     from uuid import UUID
 
-    from omninode_bridge.core.effect_types import EffectType
     from omninode_bridge.core.reducer import Codec
-    from omninode_bridge.core.retry import Uniform
 
 RESULT_BYTES_MAX: Final = PAYLOAD_BYTES_MAX // 2
 """An answer carries it as its payload, and something stands around it."""
@@ -140,24 +137,6 @@ def ended_badly(
     maybe_done = attempts - refused > 0
     answer = _answer(effect, status, None, detail, attempts, codec, maybe_done=maybe_done)
     return EndedEffect(effect, status, attempts, detail, answer)
-
-
-def failed(
-    effect: OpenEffect,
-    effect_type: EffectType,
-    attempt: int,
-    detail: str,
-    codec: Codec,
-    uniform: Uniform,
-) -> EndedEffect | ParkedEffect:
-    """Return what becomes of an effect after a failed attempt: it is tried again, or dead."""
-    backoff = effect_type.backoff
-    if attempt >= backoff.attempts:
-        return ended_badly(effect, "dead", attempt, detail, codec)
-    # Decorrelated jitter looks at the wait before; nobody has kept it, so at its bound.
-    longest_ms = min(backoff.cap_ms, backoff.base_ms * 3 ** (attempt - 1))
-    wait_ms = next_wait_ms(longest_ms, backoff.base_ms, backoff.cap_ms, uniform)
-    return ParkedEffect(effect, attempt, detail, None, wait_ms / 1000)
 
 
 def _answer(

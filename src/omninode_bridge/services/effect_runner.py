@@ -20,7 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from uuid import UUID
 
-from omninode_bridge.core.effect_types import EffectCall
+from omninode_bridge.core.effect_attempt import call_of, raised
 from omninode_bridge.core.effect_window import EffectWindow, Place
 from omninode_bridge.core.effects import (
     EndedEffect,
@@ -28,13 +28,11 @@ from omninode_bridge.core.effects import (
     ParkedEffect,
     done,
     ended_badly,
-    failed,
 )
 from omninode_bridge.core.errors import (
     BridgeError,
     BrokenPromise,
     DatabaseUnavailable,
-    EffectRefused,
     ValueRefused,
 )
 from omninode_bridge.core.message import CANCEL_EFFECT
@@ -44,14 +42,14 @@ from omninode_bridge.core.observation import (
     LoopStumbled,
     ignore,
 )
-from omninode_bridge.core.reducer import DETAIL_CHARS_MAX, describe_error, storable
+from omninode_bridge.core.reducer import DETAIL_CHARS_MAX, storable
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.ports import CutOff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from omninode_bridge.core.effect_types import EffectType
+    from omninode_bridge.core.effect_types import EffectCall, EffectType
     from omninode_bridge.core.effects import EffectStatus, LoggedIntent
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec
@@ -275,22 +273,15 @@ class EffectRunner:
         offset = effect.entry.offset
         effect_type = self._types[effect.entry.intent.intent_type]
         attempt, began = effect.attempts + 1, monotonic()
-        said: Literal["done", "failed", "dead", "cancelled"]
+        said: Literal["failed"] | EffectStatus
         try:
             said = await self._call(effect, effect_type, attempt)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if offset not in self._cancelling and self._stopping:
                 raise  # it is still in the log, or parked
-            said = self._failed(effect, effect_type, attempt, "the handler was cancelled")
-        except EffectRefused as error:
-            detail = storable(str(error))[:DETAIL_CHARS_MAX]
-            refused = ended_badly(effect, "dead", attempt, detail, self._codec, refused=True)
-            said = self._end(refused)
-        except TimeoutError as error:
-            detail = f"no end within {effect_type.timeout_s:g} s\n{describe_error(error)}"
-            said = self._failed(effect, effect_type, attempt, detail[:DETAIL_CHARS_MAX])
+            said = self._raised(effect, effect_type, attempt, error)
         except Exception as error:  # noqa: BLE001 - what a handler raises ends this attempt only
-            said = self._failed(effect, effect_type, attempt, describe_error(error))
+            said = self._raised(effect, effect_type, attempt, error)
         finally:
             self._tasks.pop(offset, None)
             self._cancelling.discard(offset)
@@ -303,19 +294,7 @@ class EffectRunner:
     async def _call(
         self, effect: OpenEffect, effect_type: EffectType, attempt: int
     ) -> EffectStatus:
-        entry, intent = effect.entry, effect.entry.intent
-        call = EffectCall(
-            intent.intent_id,
-            intent.intent_type,
-            intent.target,
-            self._codec.decode(intent.payload),
-            entry.workflow_key,
-            entry.action_id,
-            entry.correlation_id,
-            entry.committed_at,
-            attempt,
-            effect_type.backoff.attempts,
-        )
+        call = call_of(effect, effect_type, attempt, self._codec)
         if effect_type.transactional:
             return await self._call_in_transaction(effect, effect_type, call)
         async with asyncio.timeout(effect_type.timeout_s):
@@ -339,16 +318,16 @@ class EffectRunner:
         self._followed()
         return "done"
 
-    def _failed(
-        self, effect: OpenEffect, effect_type: EffectType, attempt: int, detail: str
-    ) -> Literal["failed", "dead", "cancelled"]:
-        if effect.entry.offset in self._cancelling:
-            self._end(ended_badly(effect, "cancelled", attempt, detail, self._codec))
-            return "cancelled"
-        match failed(effect, effect_type, attempt, detail, self._codec, self._uniform):
+    def _raised(
+        self, effect: OpenEffect, effect_type: EffectType, attempt: int, error: BaseException
+    ) -> Literal["failed"] | EffectStatus:
+        became = raised(
+            *(effect, effect_type, attempt, error, self._codec, self._uniform),
+            is_cancelled=effect.entry.offset in self._cancelling,
+        )
+        match became:
             case EndedEffect() as end:
-                self._end(end)
-                return "dead"
+                return self._end(end)
             case ParkedEffect() as wait:
                 self._park(wait)
                 return "failed"
