@@ -51,8 +51,8 @@ A_STATE: Final = (
     "INSERT INTO workflow_state (workflow_key, state, provenance) VALUES ('a:1', '{}', '{}')"
 )
 AN_ACTION: Final = (
-    "SELECT event_log_append_actions("
-    "1, ARRAY['a:1'], ARRAY[gen_random_uuid()], ARRAY['{}'], NULL, 1000)"
+    'INSERT INTO event_log_action (partition, "offset", workflow_key, action_id, body)'
+    " VALUES (1, 1, 'a:1', gen_random_uuid(), '{}')"
 )
 
 both_ways = pytest.mark.parametrize("way", [Runner(), Alembic()], ids=["runner", "alembic"])
@@ -98,7 +98,8 @@ async def test_the_event_log_goes_down_with_all_its_partitions(
     async with each_server.running.database() as address:
         await way.up(address, "009")
         await value(address, "SELECT event_log_create_partitions(4)")
-        await value(address, AN_ACTION)
+        await value(address, "SELECT event_log_add_segment('action', 1, 1, 1000)")
+        await execute(address, AN_ACTION)
         await way.down(address, drop_data=True)
         assert each_server.schema(address) == schemas["008"]
         await way.up(address, "009")
@@ -196,11 +197,12 @@ async def test_a_downgrade_that_would_drop_rows_is_refused_and_changes_nothing(
     async with each_server.running.database() as address:
         await migrations.upgrade(address.connect_arguments, target="009")
         await value(address, "SELECT event_log_create_partitions(4)")
-        await value(address, AN_ACTION)
+        await value(address, "SELECT event_log_add_segment('action', 1, 1, 1000)")
+        await execute(address, AN_ACTION)
         before = each_server.schema(address)
         expected = (
             "undoing 009_event_log would drop rows: 1 of event_log_action, 4 of"
-            " event_log_action_heads, 1 of event_log_database, 4 of event_log_partitions, 20 of"
+            " event_log_action_heads, 1 of event_log_database, 4 of event_log_partitions, 24 of"
             " event_log_positions. Nothing was changed."
         )
         with pytest.raises((RowsWouldBeLost, AlembicFailed), match=expected):
