@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import asyncpg
+
+    from omninode_bridge import EffectCall
     from omninode_bridge.infrastructure.entities import ModelDeadLetter
 
 __all__ = ["database_url", "migrated_template"]
@@ -110,6 +113,40 @@ async def test_a_transactional_effect_writes_once_with_its_end(
         assert [(row["id"], row["attempt"]) for row in rows] == [
             (intent_id(outcome.action_id, 0), 2)
         ]
+
+
+async def test_slow_transactional_effects_hold_up_no_commit(
+    database_url: str, tmp_path: Path
+) -> None:
+    slow = App("slow")
+    slow.reducer("order")(app.key_types()["order"].reduce)
+    under_way = 0
+
+    @slow.effect("Book", transactional=True, concurrency=40, timeout=60)
+    async def _(_: EffectCall, connection: asyncpg.Connection) -> None:
+        nonlocal under_way
+        await connection.execute("SET application_name = 'lent'")
+        under_way += 1
+        await asyncio.sleep(3)
+
+    async with Bridge.open(slow, database_url=database_url) as bridge:
+        payload = placed(tmp_path, effect="Book")
+        await bridge.submit_many([(f"order:{n}", "Placed", payload) for n in range(40)])
+        await until(lambda: under_way >= 12, "as many as there are connections to lend")
+        began = monotonic()
+        for number in range(20):
+            outcome = await bridge.submit(f"order:other-{number}", "Reminded", {}, timeout=10)
+            assert outcome.committed().version == 1
+        assert monotonic() - began < 3, "commits do not wait for handlers"
+        for number in range(40):
+            await answered(bridge, f"order:{number}")
+        assert [row for row in await fetch(database_url, LENT) if row["count"]] == []
+
+
+LENT: Final = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE application_name = 'lent' AND datname = current_database()"
+)
 
 
 async def test_intents_wait_for_the_bridge_that_has_their_handler(

@@ -11,7 +11,12 @@ from uuid import UUID
 import pytest
 
 from omninode_bridge.core.effect_types import EffectCall, EffectResult, EffectType
-from omninode_bridge.core.errors import BrokenPromise, EffectRefused
+from omninode_bridge.core.errors import (
+    BrokenPromise,
+    DatabaseRefused,
+    EffectRefused,
+    ValueRefused,
+)
 from omninode_bridge.core.message import Intent, intent_id
 from omninode_bridge.core.observation import EffectAttempted, EffectsSettled, LoopStumbled
 from omninode_bridge.core.reducer import KeyType, Transition
@@ -479,6 +484,143 @@ async def test_a_transaction_whose_reply_is_lost_is_not_done_twice() -> None:
             started.runner.intents_grew()
             await asyncio.sleep(0.005)
     assert len(written) == 1
+
+
+class Refusing:
+    """Ends of effects of which a database refuses some."""
+
+    def __init__(
+        self, world: MemoryWorld, error: Exception, *, times: int = 1_000, parked: bool = False
+    ) -> None:
+        """Refuse so many calls with `error`; `parked`: only those that park something."""
+        self._world = world
+        self._error = error
+        self._times = times
+        self._parked = parked
+        self.transaction = world.effects.transaction
+
+    async def settle(self, *arguments: Any) -> bool:  # noqa: ANN401 - the port's
+        """Settle, or refuse."""
+        if self._times and (arguments[3] or not self._parked):
+            self._times -= 1
+            raise self._error
+        return await self._world.effects.settle(*arguments)
+
+
+async def test_after_an_error_that_nobody_expected_the_runner_begins_again() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail", "Mail")
+    started = Running(world, [handlers.effect("Mail")], None)
+    started.runner._ends = Refusing(world, DatabaseRefused("42501", "no permission"), times=1)
+    with pytest.raises(DatabaseRefused):
+        await started.task
+    again = asyncio.create_task(started.runner.run())
+    await started.until_settled(3)
+    await ask_for(world, "Mail")
+    started.runner.intents_grew()
+    await started.until_settled(4)
+    started.runner.stop()
+    await again
+    assert handlers.numbers() == [0, 1, 0, 1, 0], "at least once"
+
+
+async def test_an_effect_that_cannot_be_parked_is_dead_and_holds_nobody_up() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def fail_first(call: EffectCall) -> None:
+        if call.payload["n"] == 0:
+            message = "always"
+            raise ValueError(message)
+
+    await ask_for(world, "Mail", "Mail", reply_to="counter:1")
+    started = Running(world, [handlers.effect("Mail", fail_first)], None)
+    started.runner._ends = Refusing(world, ValueRefused("22008", "out of range"), parked=True)
+    await until(lambda: len(world.effects.dead(0)) == 1, "the dead letter")
+    assert {answer["status"] for answer in await answers(world)} == {"dead", "done"}
+    started.runner.stop()
+    await started.task
+
+
+class Odd(BaseException):
+    """No Exception."""
+
+
+@pytest.mark.parametrize("odd", [Odd, SystemExit, GeneratorExit, asyncio.CancelledError])
+async def test_whatever_a_handler_raises_ends_its_attempt_only(odd: type[BaseException]) -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def be_odd(call: EffectCall) -> None:
+        if call.payload["n"] == 0:
+            raise odd
+
+    await ask_for(world, "Mail", "Mail")
+    async with running(world, handlers.effect("Mail", be_odd)) as started:
+        await until(lambda: "dead" in started.attempts() or advance(world), "the last attempt")
+        await started.until_settled(3)
+    assert sorted(started.attempts()) == ["dead", "done", "failed", "failed"]
+
+
+async def test_a_cancellation_is_not_passed_before_its_effect_has_ended() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def tidy_up(_: EffectCall) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+
+    asked = await ask_for(world, "Other", reply_to="counter:1")
+    async with running(world) as started:
+        await started.until_settled(2)  # it is parked: nobody has a handler yet
+    killed = Running(world, [handlers.effect("Other", tidy_up)], None)
+    await until(lambda: bool(handlers.calls), "the call")
+    await ask_for(world, cancels=[str(intent_id(asked.action_id, 0))])
+    killed.runner.intents_grew()
+    await until(lambda: bool(killed.runner._cancelling), "the cancellation")
+    await asyncio.sleep(0.02)
+    killed.task.cancel()
+    for task in list(killed.runner._tasks.values()):
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await killed.task
+    assert world._tables.positions["effects", "intent", 0, 0] == 2
+    async with running(world, Handlers().effect("Other", lambda _: asyncio.sleep(60))) as started:
+        await started.until_settled(4)
+    (answer,) = await answers(world)
+    assert answer["status"] == "cancelled"
+
+
+async def test_closing_costs_nobody_an_attempt() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def fail_at_the_end(_: EffectCall) -> None:
+        await asyncio.sleep(0.05)
+        message = "the bridge is closing"
+        raise RuntimeError(message)
+
+    await ask_for(world, "Mail", reply_to="counter:1")
+    once = handlers.effect("Mail", fail_at_the_end, backoff=Backoff(1, 1, 2))
+    async with running(world, once):
+        await until(lambda: bool(handlers.calls), "the call")
+    assert await answers(world) == []
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(3)
+    (answer,) = await answers(world)
+    assert (answer["status"], answer["attempts"]) == ("done", 1)
+
+
+async def test_an_outage_is_no_attempt_of_a_transactional_handler() -> None:
+    world, written = new_world(), []
+
+    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401
+        connection.append(lambda: written.append(call.attempt))
+
+    world.interrupt("effects.transaction", when="before", times=5)
+    await ask_for(world, "Mail")
+    async with running(world, EffectType("Mail", write, QUICK, transactional=True)) as started:
+        await until(lambda: bool(written) or advance(world), "the end")
+    assert written == [1]
+    assert started.attempts() == ["failed"] * 5 + ["done"]
 
 
 async def test_who_is_not_the_owner_any_more_stops_and_ends_nothing() -> None:  # R12

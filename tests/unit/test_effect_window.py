@@ -115,6 +115,24 @@ def test_what_waited_before_the_start_holds_back_its_lane() -> None:
     assert taken_in(window, place(12, ORDERED)) == [True]
 
 
+def test_a_parked_one_whose_time_has_come_waits_for_the_one_of_its_lane_under_way() -> None:
+    window = EffectWindow(1, [ORDERED])
+    taken_in(window, place(5, ORDERED))
+    assert all_started(window) == [5]
+    assert taken_in(window, place(2, ORDERED, parked=True)) == [False], "it was due later than 5"
+    assert window.park(2) == []
+    assert taken_in(window, place(6, ORDERED)) == [False], "2 goes before it"
+    window.park(6)
+    window.over(5)
+    taken_in(window, place(2, ORDERED, parked=True))
+    assert all_started(window) == [2]
+    assert taken_in(window, place(6, ORDERED, parked=True)) == [False], "2 is under way"
+    window.park(6)
+    window.over(2)
+    assert taken_in(window, place(6, ORDERED, parked=True)) == [True]
+    assert all_started(window) == [6]
+
+
 def test_a_cancelled_one_in_the_middle_of_a_lane_starts_nobody() -> None:
     window = EffectWindow(1, [ORDERED])
     taken_in(window, *(place(n, ORDERED) for n in (1, 2, 3)))

@@ -35,14 +35,17 @@ from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.projection_log import ProjectionLogService
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
+    from typing import Any
 
     from omninode_bridge.app.declaring import App
     from omninode_bridge.ports import Hints
 
 LOOP_CONNECTIONS_MAX: Final = 16
 READ_CONNECTIONS_MAX: Final = 8
+HANDLER_CONNECTIONS_MAX: Final = 12
+"""Of transactional handlers, which may be slow: apart from the loops', which must not wait."""
 
 
 class Bridge(Doors):
@@ -107,7 +110,9 @@ class Bridge(Doors):
                 hints: Hints | None = None
                 if new_hints is not None:
                     hints = await stack.enter_async_context(new_hints(bridge._observers.tell))
-                await bridge._start(stack, loops, hints, alone=alone, pure_reducer=pure_reducer)
+                await bridge._start(
+                    stack, loops, connect, hints, alone=alone, pure_reducer=pure_reducer
+                )
             try:
                 yield bridge
             finally:
@@ -117,6 +122,7 @@ class Bridge(Doors):
         self,
         stack: AsyncExitStack,
         loops: Database,
+        connect: Mapping[str, Any],
         hints: Hints | None,
         *,
         alone: bool,
@@ -129,14 +135,22 @@ class Bridge(Doors):
         leases = LeaseService(loops, self.partitions)
         if alone:
             await leases.break_all()
-        effects = EffectStoreService(loops, self._codec)
+        effect_types = self.app.effect_types()
+        lent = sum(each.concurrency for each in effect_types.values() if each.transactional)
+        handlers = None
+        if lent:
+            handlers = Database(
+                connect, connections_max=min(lent, HANDLER_CONNECTIONS_MAX), resetting=True
+            )
+            await stack.enter_async_context(handlers)
+        effects = EffectStoreService(loops, self._codec, handlers=handlers)
         store = CanonicalStoreService(loops, self._codec, partitions=self.partitions)
         world = World(
             partitions=self.partitions,
             name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
             lease=LEASE,
             key_types=self._key_types,
-            effect_types=self.app.effect_types(),
+            effect_types=effect_types,
             codec=self._codec,
             store=store,
             outcomes=store,

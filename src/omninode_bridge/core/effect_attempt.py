@@ -59,10 +59,10 @@ def raised(
         case TimeoutError():
             detail = f"no end within {effect_type.timeout_s:g} s\n{describe_error(error)}"
             detail = detail[:DETAIL_CHARS_MAX]
-        case Exception():
-            detail = describe_error(error)
-        case _:  # what cancels a task is no Exception
+        case _ if type(error).__name__ == "CancelledError":  # asyncio's: the core knows no async
             detail = "the handler was cancelled"
+        case _:
+            detail = describe_error(error)
     if is_cancelled:
         return ended_badly(effect, "cancelled", attempt, detail, codec)
     return _failed(effect, effect_type, attempt, detail, codec, uniform)

@@ -90,17 +90,20 @@ class EffectWindow:
         return offset in self._started
 
     def admit(self, place: Place) -> bool:
-        """Take one in hand; False: it has to be parked, behind one of its lane that is parked."""
+        """Take one in hand; False: it has to be parked (again), behind another one of its lane."""
         self._held[place.offset] = place
         self._by_intent[place.intent_id] = place
         if not place.parked:
             self._unsettled[place.offset] = None
-        if place.intent_type not in self._ordered or place.parked:
-            # The store gives out only the first of a lane.
+        if place.intent_type not in self._ordered:
             self._queue(place)
             return True
-        if place.lane in self._waiting:
+        # The store gives out only the first of those parked; another may be under way here, which
+        # was in the log. And what is parked goes before what comes from the log.
+        if place.lane in (self._lanes if place.parked else self._waiting):
             return False
+        if place.parked:
+            self._waiting.setdefault(place.lane, set()).add(place.offset)
         lane = self._lanes.setdefault(place.lane, deque())
         lane.append(place.offset)
         if len(lane) == 1:
@@ -130,15 +133,16 @@ class EffectWindow:
             return
         if place.parked:
             self.left(place.lane, offset)
-        else:
-            self._advance(place)
+        self._advance(place)
 
     def park(self, offset: int) -> list[int]:
         """It goes on waiting outside; return what has to be parked with it: its lane behind it."""
         place = self._drop(offset)
-        if place.intent_type not in self._ordered or place.parked:
+        if place.intent_type not in self._ordered:
             return []
-        followers = [n for n in self._lanes.pop(place.lane, ()) if n != offset]
+        followers: list[int] = []
+        if offset in self._lanes.get(place.lane, ()):
+            followers = [n for n in self._lanes.pop(place.lane) if n != offset]
         self._waiting.setdefault(place.lane, set()).update((offset, *followers))
         for follower in followers:
             self._drop(follower)
@@ -183,7 +187,7 @@ class EffectWindow:
 
     def _advance(self, place: Place) -> None:
         lane = self._lanes.get(place.lane)
-        if lane is None:
+        if lane is None or place.offset not in lane:
             return
         was_first = lane[0] == place.offset
         lane.remove(place.offset)

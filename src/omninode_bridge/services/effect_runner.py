@@ -33,6 +33,7 @@ from omninode_bridge.core.errors import (
     BridgeError,
     BrokenPromise,
     DatabaseUnavailable,
+    EffectRefused,
     ValueRefused,
 )
 from omninode_bridge.core.message import CANCEL_EFFECT
@@ -65,10 +66,11 @@ POLL_S: Final = 1.0
 DUE_AGAIN_S: Final = 0.02
 BUSY_AGAIN_S: Final = 0.1
 STOP_WAIT_S: Final = 5.0
+OUTAGE_WAIT_S: Final = 1.0
 
 
-class _Over(BridgeError):
-    """The effect had ended before, or the partition is another's: undo what was written."""
+class _Undone(BridgeError):
+    """Undo what a handler wrote: it failed, it had ended before, or the partition is another's."""
 
 
 class EffectRunner:
@@ -109,12 +111,15 @@ class EffectRunner:
         self._effects: dict[int, OpenEffect] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._cancelling: set[int] = set()
+        self._cancels: dict[int, list[int]] = {}
+        self._passed: list[int] = []
         self._to_end: list[EndedEffect] = []
         self._to_park: list[ParkedEffect] = []
         self._position = 1
         self._next_due = 0.0
         self._next_read = 0.0
         self._stopping = False
+        self._halted = False
         self._wake = asyncio.Event()
 
     def intents_grew(self) -> None:
@@ -129,6 +134,8 @@ class EffectRunner:
 
     async def run(self) -> None:
         """Carry out effects until stopped, or until the partition is another's.
+
+        May be called again after it has raised: it begins from what is durable.
 
         Raises:
             BrokenPromise: intents were cut off that had not been looked at.
@@ -148,14 +155,19 @@ class EffectRunner:
             if not self._stopping:
                 raise
         finally:
-            self._stopping = True
+            self._halted = True
             self._slots.forget(self._wake.set)
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _begin(self) -> None:
+        self._halted = False
         self._slots.listen(self._wake.set)
+        self._next_due = self._next_read = 0.0
+        for in_hand in (self._effects, self._cancelling, self._cancels, self._passed):
+            in_hand.clear()
+        self._to_end, self._to_park = [], []
         begun = await self._patiently(partial(self._log.begin, self.partition, self._ordered))
         self._window = EffectWindow(begun.position, self._ordered, begun.waiting)
         self._position = begun.position
@@ -196,7 +208,13 @@ class EffectRunner:
             return
         intent = entry.intent
         if intent.intent_type == CANCEL_EFFECT:
-            await self._cancel(UUID(intent.target))
+            # Were the position to pass it before its effect has ended, a crash would forget it.
+            self._window.pass_by(entry.offset)
+            ending = await self._cancel(UUID(intent.target))
+            if ending is None:
+                self._passed.append(entry.offset)
+            else:
+                self._cancels.setdefault(ending, []).append(entry.offset)
             return
         effect = OpenEffect(entry)
         is_early = intent.due_at is not None and intent.due_at > self._clock()
@@ -237,15 +255,19 @@ class EffectRunner:
             wait_s = min(wait_s, max(0.0, next_s))
         self._next_due = monotonic() + wait_s
 
-    async def _cancel(self, intent_id: UUID) -> None:
-        """Try an effect no more. One that is over stays so: its answer is on its way already."""
-        if any(end.effect.entry.intent.intent_id == intent_id for end in self._to_end):
-            return
+    async def _cancel(self, intent_id: UUID) -> int | None:
+        """Try an effect no more; return the offset of the one that ends by that, or is ending.
+
+        None: it is over and stays so, or is nobody's here; its answer is on its way already.
+        """
+        for end in self._to_end:
+            if end.effect.entry.intent.intent_id == intent_id:
+                return end.effect.entry.offset
         place = self._window.get(intent_id)
         if place is not None and self._window.is_started(place.offset):
             self._cancelling.add(place.offset)
             self._tasks[place.offset].cancel()
-            return
+            return place.offset
         effect = None if place is None else self._effects[place.offset]
         for wait in list(self._to_park):  # it is about to be parked
             if wait.effect.entry.intent.intent_id == intent_id:
@@ -253,16 +275,18 @@ class EffectRunner:
                 effect = replace(wait.effect, attempts=wait.attempts)
         if effect is None:
             effect = await self._patiently(partial(self._parked.find, self.partition, intent_id))
-        if effect is not None:
-            self._end(ended_badly(effect, "cancelled", effect.attempts, "cancelled", self._codec))
-            lane = (effect.entry.intent.intent_type, effect.entry.workflow_key)
-            self._window.left(lane, effect.entry.offset)
+        if effect is None:
+            return None
+        self._end(ended_badly(effect, "cancelled", effect.attempts, "cancelled", self._codec))
+        lane = (effect.entry.intent.intent_type, effect.entry.workflow_key)
+        self._window.left(lane, effect.entry.offset)
+        return effect.entry.offset
 
     # -- one attempt ---------------------------------------------------------------------------
 
     def _start(self) -> None:
         """Start what there is a slot for."""
-        if self._stopping:
+        if self._stopping or self._halted:
             return
         for offset in self._window.start(self._slots.take):
             effect = self._effects[offset]
@@ -276,12 +300,18 @@ class EffectRunner:
         said: Literal["failed"] | EffectStatus
         try:
             said = await self._call(effect, effect_type, attempt)
-        except asyncio.CancelledError as error:
-            if offset not in self._cancelling and self._stopping:
-                raise  # it is still in the log, or parked
-            said = self._raised(effect, effect_type, attempt, error)
-        except Exception as error:  # noqa: BLE001 - what a handler raises ends this attempt only
-            said = self._raised(effect, effect_type, attempt, error)
+        except KeyboardInterrupt:  # a person's word, not the handler's
+            raise
+        except BaseException as error:  # sys.exit() too: it ends this attempt only
+            ending = self._halted or self._stopping
+            if ending and offset not in self._cancelling and not isinstance(error, EffectRefused):
+                raise  # it is still in the log, or parked: closing costs nobody an attempt
+            if isinstance(error, DatabaseUnavailable) and effect_type.transactional:
+                detail = storable(str(error))[:DETAIL_CHARS_MAX]
+                self._park(ParkedEffect(effect, effect.attempts, detail, None, OUTAGE_WAIT_S))
+                said = "failed"  # an outage is no attempt of the handler's
+            else:
+                said = self._raised(effect, effect_type, attempt, error)
         finally:
             self._tasks.pop(offset, None)
             self._cancelling.discard(offset)
@@ -304,17 +334,28 @@ class EffectRunner:
     async def _call_in_transaction(
         self, effect: OpenEffect, effect_type: EffectType, call: EffectCall
     ) -> EffectStatus:
-        """Commit what the handler writes together with the end of the effect, or neither."""
-        with suppress(_Over):
+        """Commit what the handler writes together with the end of the effect, or neither.
+
+        Raises:
+            DatabaseUnavailable: an outage, which is no attempt of the handler's.
+        """
+        failure: BaseException | None = None
+        with suppress(_Undone):
             async with self._ends.transaction(self.partition, self._owner) as transaction:
-                async with asyncio.timeout(effect_type.timeout_s):
-                    returned = await effect_type.handle(call, transaction.connection)
-                ended = done(effect, call.attempt, returned, self._codec)
-                said = await transaction.end(ended)
-                if said != "ended":
-                    raise _Over(said)
+                try:
+                    async with asyncio.timeout(effect_type.timeout_s):
+                        returned = await effect_type.handle(call, transaction.connection)
+                    ended = done(effect, call.attempt, returned, self._codec)
+                except BaseException as error:
+                    # What the handler raises is its own, even where it looks like the database's.
+                    failure = error
+                    raise _Undone from error
+                if await transaction.end(ended) != "ended":
+                    raise _Undone
+        if failure is not None:
+            raise failure
         self._forget(effect)
-        self._window.settled([effect.entry.offset])
+        self._window.settled(self._with_cancels([effect.entry.offset]))
         self._followed()
         return "done"
 
@@ -354,6 +395,8 @@ class EffectRunner:
 
     async def _settle(self) -> bool:
         """Make durable what ended, what is parked, and the position; False: not the owner."""
+        self._window.settled(self._passed)
+        self._passed.clear()
         while self._to_end or self._to_park or self._window.position > self._position:
             ended, self._to_end = self._to_end[:SETTLE_MAX], self._to_end[SETTLE_MAX:]
             parked, self._to_park = self._to_park[:SETTLE_MAX], self._to_park[SETTLE_MAX:]
@@ -362,7 +405,7 @@ class EffectRunner:
         return True
 
     async def _settle_batch(self, ended: list[EndedEffect], parked: list[ParkedEffect]) -> bool:
-        offsets = {end.effect.entry.offset for end in ended}
+        offsets = {*self._with_cancels([end.effect.entry.offset for end in ended])}
         offsets |= {wait.effect.entry.offset for wait in parked}
         position = self._window.position_without(offsets)
         settle = partial(self._ends.settle, self.partition, self._owner, ended, parked, position)
@@ -372,6 +415,8 @@ class EffectRunner:
             return await self._settle_apart(ended, parked, error)
         if is_owner:
             self._window.settled(offsets)
+            for end in ended:
+                self._cancels.pop(end.effect.entry.offset, None)
             self._position = max(self._position, position)
             if any(end.follow_ups for end in ended):
                 self._followed()
@@ -379,6 +424,10 @@ class EffectRunner:
             counts = (len(ended), len(parked), unhandled)
             self._observe(EffectsSettled(self.partition, *counts, self._position))
         return is_owner
+
+    def _with_cancels(self, ended: list[int]) -> list[int]:
+        """Return the offsets of what has ended, and of the cancellations that waited for that."""
+        return [*ended, *(n for offset in ended for n in self._cancels.get(offset, ()))]
 
     async def _settle_apart(
         self, ended: list[EndedEffect], parked: list[ParkedEffect], error: ValueRefused
@@ -388,12 +437,16 @@ class EffectRunner:
             for end in ended:
                 if not await self._settle_batch([end], []):
                     return False
-            return not parked or await self._settle_batch([], parked)
-        if not ended or ended[0].status == "dead":
-            raise error
-        (end,) = ended
+            for wait in parked:
+                if not await self._settle_batch([], [wait]):
+                    return False
+            return True
+        one: EndedEffect | ParkedEffect = ended[0] if ended else parked[0]
+        if isinstance(one, EndedEffect) and one.status == "dead":
+            raise error  # not even its end can be stored
         detail = storable(str(error))[:DETAIL_CHARS_MAX]
-        dead = ended_badly(end.effect, "dead", end.attempts, detail, self._codec)
+        dead = ended_badly(one.effect, "dead", one.attempts, detail, self._codec)
+        self._effects.pop(one.effect.entry.offset, None)
         return await self._settle_batch([dead], [])
 
     async def _wait(self) -> None:

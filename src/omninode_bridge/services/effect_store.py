@@ -36,10 +36,20 @@ class EffectStoreService:
     """Implements the ports `EffectLog`, `ParkedEffects` and `EffectEnds`."""
 
     def __init__(
-        self, database: Database, codec: Codec, *, segment_entries: int = SEGMENT_ENTRIES
+        self,
+        database: Database,
+        codec: Codec,
+        *,
+        handlers: Database | None = None,
+        segment_entries: int = SEGMENT_ENTRIES,
     ) -> None:
-        """`segment_entries` is how many intents a segment of their log holds."""
+        """`segment_entries` is how many intents a segment of their log holds.
+
+        `handlers` are the connections that are lent to transactional handlers: others than
+        `database`, so that slow ones leave the loops theirs, and reset when they come back.
+        """
         self._database = database
+        self._handlers = handlers or database
         self._codec = codec
         self._segment_entries = segment_entries
 
@@ -96,7 +106,7 @@ class EffectStoreService:
         self, partition: int, owner: UUID | None
     ) -> AsyncIterator[_EffectTransaction]:
         """Open a transaction; it ends with the context."""
-        async with self._database.transaction() as connection:
+        async with self._handlers.transaction() as connection:
             yield _EffectTransaction(self, connection, partition, owner)
 
     async def of_action(self, action_id: UUID) -> Mapping[UUID, list[dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and the one place where the driver's errors are translated.
 
-Rule 1: sessions keep no state of their own (no SET, no session locks), so nothing is reset when a
-        connection goes back to the pool.
+Rule 1: our sessions keep no state of their own (no SET, no session locks), so nothing is reset when
+        a connection goes back to the pool. Those that are lent to others are.
 """
 
 from __future__ import annotations
@@ -70,9 +70,15 @@ def translated() -> Iterator[None]:
 class Database:
     """A pool of connections to one database. Use as an async context manager."""
 
-    def __init__(self, connect: Mapping[str, Any], *, connections_max: int) -> None:
-        """`connect` is what asyncpg.connect takes: a `dsn`, or `host`, `user`, `database`, ..."""
+    def __init__(
+        self, connect: Mapping[str, Any], *, connections_max: int, resetting: bool = False
+    ) -> None:
+        """`connect` is what asyncpg.connect takes: a `dsn`, or `host`, `user`, `database`, ...
+
+        `resetting`: what a user of a connection has set is undone when it comes back.
+        """
         self._connect = dict(connect)
+        self._connection_class = asyncpg.Connection if resetting else _Connection
         self._connections_max = connections_max
         self._pool: asyncpg.Pool | None = None
 
@@ -83,7 +89,7 @@ class Database:
                 **self._connect,
                 min_size=1,
                 max_size=self._connections_max,
-                connection_class=_Connection,
+                connection_class=self._connection_class,
                 command_timeout=CALL_TIMEOUT_S,
                 max_inactive_connection_lifetime=0,
                 timeout=10,
