@@ -348,6 +348,22 @@ async def test_who_asked_something_else_under_the_id_is_told_so() -> None:
     late.cancel()
 
 
+async def test_an_id_is_looked_for_when_it_is_due_for_any_of_its_askers() -> None:
+    answers = Answers()
+    clock = SettableClock()
+    at_once = action()
+    later = replace(at_once, due_at=clock() + timedelta(hours=1))
+    first = await waiting(answers, later)
+    assert answers.names(clock()) == []
+    second = await waiting(answers, at_once)
+    assert answers.names(clock()) == [(later.workflow_key, later.action_id)]
+    second.cancel()
+    await some_turns()
+    assert answers.names(clock()) == []
+    assert answers.names(clock() + timedelta(hours=1)) == answers.names()
+    first.cancel()
+
+
 async def test_who_still_waits_when_the_host_has_closed_hears_that_nobody_knows() -> None:
     answers = Answers()
     one = await waiting(answers, action())

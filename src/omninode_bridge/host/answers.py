@@ -41,10 +41,14 @@ class Answers:
         future.add_done_callback(lambda _: self._forget(name, entry))
 
     def names(self, now: datetime | None = None) -> list[ActionName]:
-        """Return what is waited for; with `now`, without what is not due by then."""
+        """Return what is waited for; with `now`, without what is due later for all its askers."""
         if now is None:
             return list(self._waiting)
-        return [name for name, entries in self._waiting.items() if _is_due(entries[0][0], now)]
+        return [
+            name
+            for name, entries in self._waiting.items()
+            if any(is_due(action, now) for action, _ in entries)
+        ]
 
     def answer(self, decided: SealedAction, outcome: Outcome) -> None:
         """Tell everyone who waits for this action; who asked for another content is told that."""
@@ -82,5 +86,6 @@ class Answers:
             del self._waiting[name]
 
 
-def _is_due(action: SealedAction, now: datetime) -> bool:
+def is_due(action: SealedAction, now: datetime) -> bool:
+    """Return whether `action` may have been applied by `now`."""
     return action.due_at is None or action.due_at <= now
