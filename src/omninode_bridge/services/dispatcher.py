@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
-from omninode_bridge.core.message import ACTION_ANSWERED, FOLLOW_UPS, NEW_CHAIN_S, SealedAction
+from omninode_bridge.core.message import (
+    ACTION_ANSWERED,
+    FOLLOW_UPS,
+    NEW_CHAIN_S,
+    REMEMBER_S,
+    SealedAction,
+)
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled, ignore
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -199,6 +205,8 @@ class Dispatcher:
             depth=0 if later else entry.depth + 1,
             reply_to=intent.reply_to,
             expected_version=body.get("expected_version"),
+            # The action may wait among the timers for years: its cancellation outlasts it.
+            remember_s=REMEMBER_S if cancels is None else None,
             purpose="apply" if cancels is None else "cancel",
             due_at=intent.due_at,
         )
