@@ -359,7 +359,7 @@ def test_a_payload_that_is_no_object_is_invalid(payload: bytes) -> None:
     _, (step,) = folded([replace(sealed(), payload=payload)])
     assert (refused(step).reason, refused(step).detail) == (
         "invalid",
-        "the payload is not a JSON object",
+        f"the payload is not a JSON object: {payload.decode()}",
     )
 
 

@@ -262,7 +262,8 @@ def _admit(snapshot: Snapshot, action: SealedAction) -> Refused | None:
     if action.purpose == "cancel":
         return Refused(action, "cancelled", "it was cancelled before it was applied", version)
     if not action.payload.startswith(b"{"):
-        return Refused(action, "invalid", "the payload is not a JSON object", version)
+        detail = storable(action.payload[: DETAIL_CHARS_MAX // 4].decode(errors="replace"))
+        return Refused(action, "invalid", f"the payload is not a JSON object: {detail}", version)
     if expected is not None and expected != version:
         detail = f"version {expected} was expected, the key is at {version}"
         return Refused(action, "conflict", detail, version)
