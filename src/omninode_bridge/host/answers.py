@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from omninode_bridge.core.message import Outcome, SealedAction
 
 WAITING_MAX: Final = 10_000
+DUE_MAX: Final = 10_000
+"""Of those whose action has a `due_at`: they may wait for days, and have a room of their own."""
 
 
 class Answers:
     """Askers who wait for an outcome by its id, registered before their action is sent (R9)."""
 
-    def __init__(self, waiting_max: int = WAITING_MAX) -> None:
-        """Begin with nobody waiting; `waiting_max` may."""
+    def __init__(self, waiting_max: int = WAITING_MAX, due_max: int = DUE_MAX) -> None:
+        """Begin with nobody waiting; `waiting_max` may, and `due_max` for what has a `due_at`."""
+        self.due_max = due_max
+        self._due = 0
         self._waiting: dict[ActionName, list[tuple[SealedAction, asyncio.Future[Outcome]]]] = {}
         self._room = asyncio.BoundedSemaphore(waiting_max)
 
@@ -32,6 +36,15 @@ class Answers:
         await self._room.acquire()
         future.add_done_callback(lambda _: self._room.release())
         self.register_now(action, future)
+
+    def register_due(self, action: SealedAction, future: asyncio.Future[Outcome]) -> bool:
+        """Do so for an action with a `due_at`, if there is room for one more; return whether."""
+        if self._due >= self.due_max:
+            return False
+        self._due += 1
+        future.add_done_callback(self._due_over)
+        self.register_now(action, future)
+        return True
 
     def register_now(self, action: SealedAction, future: asyncio.Future[Outcome]) -> None:
         """Do so without waiting: for what has found its room elsewhere, in a worker's inbox."""
@@ -76,6 +89,9 @@ class Answers:
                 outcome = remembered.outcome if same else id_reused(action, remembered.outcome)
                 if not future.done():
                     future.set_result(outcome)
+
+    def _due_over(self, _: asyncio.Future[Outcome]) -> None:
+        self._due -= 1
 
     def _forget(
         self, name: ActionName, entry: tuple[SealedAction, asyncio.Future[Outcome]]
