@@ -37,6 +37,9 @@ def _keep(_: dict[str, Any], action: Action) -> Transition:
     told = [Intent("Kept", action.workflow_key, action.payload)]
     if "transition" in action.payload:
         told.append(Intent(FSM_STATE_TRANSITIONED, payload=action.payload["transition"]))
+    if "cancels" in action.payload:
+        key, action_type, payload, action_id = action.payload["cancels"]
+        told.append(Intent.cancel(key, action_type, payload, action_id=UUID(action_id)))
     return Transition(action.payload, tuple(told))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -100,6 +100,14 @@ async def test_a_value_that_cannot_be_stored_appends_nothing(ports: Ports) -> No
     assert await logged(ports) == []
     assert (await ports.intents.positions(1))[0] == 1
     assert await ports.actions.append(0, [action()]) == 1
+
+
+async def test_a_moment_outside_of_time_appends_nothing(ports: Ports) -> None:
+    never = action(due_at=datetime.fromisoformat("9999-12-31T23:59:59-12:00"))
+    with pytest.raises(ValueRefused):
+        await ports.actions.append(0, [action(), never], Source(1, 9, [1, 2]))
+    assert await logged(ports) == []
+    assert (await ports.intents.positions(1))[0] == 1
 
 
 # -- from a source: exactly once -----------------------------------------------------------

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from omninode_bridge.core.commit import settles
 from omninode_bridge.core.message import ReducerGaveUp, StateCommitted
+from omninode_bridge.core.partition import partition_of
+from omninode_bridge.ports import CutOff
+from omninode_bridge.services.dispatcher import Dispatcher
 from tests.contract.batches import accepted, action, committed, folded, refused, snapshot
+from tests.contract.ports import CODEC, PARTITIONS
 
 if TYPE_CHECKING:
     from omninode_bridge.core.commit import Remembered
@@ -20,6 +25,27 @@ async def remembered(ports: Ports, asked: SealedAction) -> Remembered:
     name = (asked.workflow_key, asked.action_id)
     async with ports.store.locked(0) as locked:
         return (await locked.recall([name]))[name]
+
+
+async def dispatched(ports: Ports) -> None:
+    """Carry over what the intents of partition 0 ask for."""
+    dispatcher = Dispatcher(
+        0,
+        partitions=PARTITIONS,
+        intents=ports.intents,
+        actions=ports.actions,
+        codec=CODEC,
+        uniform=lambda low, _: low,
+    )
+    dispatcher.stop()
+    await dispatcher.run()
+
+
+async def logged(ports: Ports, partition: int) -> list[SealedAction]:
+    """Return the action log."""
+    page = await ports.actions.read(partition, 1, 100)
+    assert not isinstance(page, CutOff)
+    return [entry.action for entry in page]
 
 
 def reason_of(found: Remembered) -> str:
@@ -45,6 +71,27 @@ async def test_what_has_committed_cannot_be_cancelled(ports: Ports) -> None:
     (known,) = refused(await ports.store.commit(cancel)).known.values()
     assert isinstance(known.outcome, StateCommitted)
     assert (await snapshot(ports, asked.workflow_key)).version == 1
+
+
+async def test_a_cancellation_outlasts_an_action_that_is_due_much_later(ports: Ports) -> None:
+    asked = action(due_at=await ports.beside.now() + timedelta(days=30))
+    home = partition_of(asked.workflow_key, PARTITIONS)
+    await ports.actions.append(home, [asked])
+    names = (asked.workflow_key, asked.type, {"amount": 1}, str(asked.action_id))
+    await committed(ports, action("document:1", payload={"cancels": names}))
+    await dispatched(ports)
+    (cancel,) = await logged(ports, home)
+    (outcome,) = await committed(ports, cancel, partition=home)
+    assert isinstance(outcome, ReducerGaveUp)
+    assert outcome.reason == "cancelled"
+    await ports.beside.let_pass(timedelta(days=31))
+    assert await ports.outcomes.cleanup_expired(100) == 1, "the cancelling one"
+    assert (await ports.timers.fire(home, 10))[0] == 1
+    _, late = await logged(ports, home)
+    assert late == asked
+    known = refused(await ports.store.commit(await folded(ports.store, late, partition=home))).known
+    assert list(known) == [(asked.workflow_key, asked.action_id)]
+    assert asked.workflow_key not in await ports.store.read([asked.workflow_key])
 
 
 async def test_a_redriven_action_replaces_its_give_up_in_the_commit_that_applies_it(

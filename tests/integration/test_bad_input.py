@@ -226,6 +226,10 @@ async def test_an_expected_version_that_is_past_is_given_up_as_a_conflict(bridge
         ("lease_id", "17", "not a UUID"),
         ("correlation_id", "17", "not a UUID"),
         ("occurred_at", "now", "not a datetime"),
+        ("occurred_at", datetime.fromisoformat("9999-12-31T23:59:59-12:00"), "no time in UTC"),
+        ("occurred_at", datetime.fromisoformat("0001-01-01T00:00+12:00"), "no time in UTC"),
+        ("due_at", datetime.fromisoformat("9999-12-31T23:59:59-12:00"), "no time in UTC"),
+        ("due_at", datetime.fromisoformat("0001-01-01T00:00+12:00"), "no time in UTC"),
     ],
 )
 async def test_a_term_that_cannot_be_stored_is_refused_and_stops_nobody(
@@ -237,4 +241,7 @@ async def test_a_term_that_cannot_be_stored_is_refused_and_stops_nobody(
     with pytest.raises(InvalidAction, match=says) as refusal:
         await bridge.submit("counter:1", "Counted", {}, **{term: value})
     assert refusal.value.field == term
+    if term in {"occurred_at", "due_at"}:
+        with pytest.raises(InvalidAction, match=says):
+            await bridge.enqueue("counter:1", "Counted", {}, **{term: value})
     assert (await bridge.submit("counter:1", "Counted", {})).committed().version == 1

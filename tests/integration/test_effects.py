@@ -19,6 +19,7 @@ from omninode_bridge import (
     Bridge,
     ConfigurationError,
     EffectAttempted,
+    OutcomeNotAwaited,
     OutcomeUnknown,
     ReducerGaveUp,
 )
@@ -173,6 +174,18 @@ async def test_an_action_is_applied_when_it_is_due_and_not_before(database_url: 
         assert outcome.committed().version == 1
         with pytest.raises(OutcomeUnknown):
             await bridge.submit("order:2", "Placed", {}, due_at=due_at, timeout=-10)
+
+
+async def test_who_finds_no_room_to_wait_for_a_timer_is_told_that_it_is_set(
+    database_url: str,
+) -> None:
+    async with opened(database_url) as bridge:
+        assert bridge._host is not None
+        bridge._host._answers.due_max = 0
+        later = datetime.now(UTC) + timedelta(hours=1)
+        with pytest.raises(OutcomeNotAwaited, match="is durable"):
+            await bridge.submit("order:1", "Placed", {}, due_at=later)
+        assert len(await fetch(database_url, "SELECT FROM timers")) == 1
 
 
 async def test_a_timer_set_by_a_reducer_fires_once_over_a_restart(

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import pytest
 
-from omninode_bridge.core.errors import BrokenPromise
+from omninode_bridge.core.errors import BrokenPromise, ValueRefused
 from omninode_bridge.core.message import intent_id, reply_id
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled
 from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, Refused, fold
 from omninode_bridge.ports import CutOff, Source
 from omninode_bridge.services.dispatcher import LAG_MAX, Dispatcher
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import until
-from tests.unit.workers import CODEC, Dice, action, commit_beside
+from tests.unit.workers import CODEC, KEY_TYPES, Dice, action, commit_beside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from omninode_bridge.core.message import SealedAction
     from omninode_bridge.core.observation import Observation
+    from omninode_bridge.core.reducer import Step
 
 PARTITIONS: Final = 3
 TARGETS: Final = [f"counter:{n}" for n in range(12)]
@@ -203,6 +207,67 @@ async def test_an_outcome_becomes_an_action_on_the_key_that_asked_for_it() -> No
     told = CODEC.decode(answer.payload)
     assert told["event"] == "StateCommitted"
     assert (told["action_id"], told["version"]) == (str(asked.action_id), 1)
+
+
+# -- what a target refuses -----------------------------------------------
+
+
+def never_due(*targets: str) -> Callable[[Step], Step]:
+    """Return what makes the follow-ups on `targets` due at a time that no store can hold."""
+    moment = datetime.fromisoformat("9999-12-31T23:59:59-12:00")
+
+    def changed(step: Step) -> Step:
+        assert isinstance(step, Absorbed)
+        intents = [
+            replace(intent, due_at=moment) if intent.target in targets else intent
+            for intent in step.intents
+        ]
+        return replace(step, intents=tuple(intents))
+
+    return changed
+
+
+@pytest.mark.parametrize("bad", [[0], [5], [11], [0, 1, 2, 11], list(range(12))], ids=str)
+async def test_a_follow_up_that_no_store_takes_is_given_up_and_the_others_arrive(
+    bad: list[int],
+) -> None:  # R4
+    world = new_world()
+    asked = passing_on(*TARGETS)
+    refused = [TARGETS[n] for n in bad]
+    await commit_beside(world, asked, changed=never_due(*refused))
+    async with dispatching(world) as running:
+        await until(lambda: len(running.dispatched()) == 1, "a page")
+    assert sum(fact.submitted for fact in running.dispatched()) == 12
+    errors = [fact.error for fact in running.facts if isinstance(fact, LoopStumbled)]
+    assert [type(error) for error in errors] == [ValueRefused] * len(bad)
+    found = {one.workflow_key: one for all_ in (await arrived(world)).values() for one in all_}
+    assert found.keys() == set(TARGETS)
+    for ordinal, key in enumerate(TARGETS):
+        one = found[key]
+        assert one.action_id == intent_id(asked.action_id, ordinal)
+        _, (step,) = fold(NEVER_SEEN, [one], KEY_TYPES["counter"], CODEC, world.clock())
+        if key in refused:
+            assert isinstance(step, Refused)
+            assert step.reason == "invalid"
+            assert "this follow-up action could not be stored" in step.detail
+            assert "no time in UTC" in step.detail
+        else:
+            assert isinstance(step, Absorbed)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("skip", range(6))
+async def test_a_page_that_is_carried_over_in_parts_arrives_once_when_a_reply_is_lost(
+    when: str, skip: int
+) -> None:
+    world = new_world()
+    targets = [key for key in TARGETS if partition_of(key, PARTITIONS) == 1]
+    await commit_beside(world, passing_on(*targets), changed=never_due(targets[1]))
+    world.interrupt("actions.append", when=when, skip=skip)  # type: ignore[arg-type]
+    async with dispatching(world) as running:
+        await until(lambda: len(running.dispatched()) == 1, "a page")
+    ((actions),) = [actions for actions in (await arrived(world)).values() if actions]
+    assert [one.workflow_key for one in actions] == targets
 
 
 # -- positions -----------------------------------------------------------

@@ -12,12 +12,18 @@ from uuid import UUID
 import pytest
 
 from omninode_bridge.core.commit import id_reused
-from omninode_bridge.core.errors import BridgeClosed, OutcomeUnknown
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    DatabaseUnavailable,
+    OutcomeNotAwaited,
+    OutcomeUnknown,
+)
 from omninode_bridge.core.message import Outcome, ReducerGaveUp, StateCommitted
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.host import Answers, PartitionHost, partition_host
 from omninode_bridge.host import World as Hosted
+from omninode_bridge.host.log_door import LogDoor
 from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.reducer_service import ReducerService
 from omninode_bridge.testing import MemoryWorld, SettableClock
@@ -42,16 +48,15 @@ def new_world() -> MemoryWorld:
     return MemoryWorld(clock=SettableClock(), partitions=PARTITIONS, lease=LEASE)
 
 
-@asynccontextmanager
-async def hosting(
+def hosted(
     world: MemoryWorld,
     seen: list[Observation] | None = None,
     ids: NewIds | None = None,
     *,
     pure_reducer: bool = True,
-) -> AsyncIterator[PartitionHost]:
-    """Run a host for the length of the block."""
-    hosted = Hosted(
+) -> Hosted:
+    """Return what a host on `world` needs of it."""
+    return Hosted(
         partitions=PARTITIONS,
         name="a host",
         lease=LEASE,
@@ -75,7 +80,18 @@ async def hosting(
         advanced=lambda _: None,
         pure_reducer=pure_reducer,
     )
-    async with PartitionHost(hosted) as host:
+
+
+@asynccontextmanager
+async def hosting(
+    world: MemoryWorld,
+    seen: list[Observation] | None = None,
+    ids: NewIds | None = None,
+    *,
+    pure_reducer: bool = True,
+) -> AsyncIterator[PartitionHost]:
+    """Run a host for the length of the block."""
+    async with PartitionHost(hosted(world, seen, ids, pure_reducer=pure_reducer)) as host:
         yield host
 
 
@@ -258,6 +274,44 @@ async def test_an_enqueue_that_hangs_when_the_host_closes_is_told(
         await enqueued
 
 
+async def test_who_waits_for_what_is_due_later_takes_no_room_of_others() -> None:  # R13
+    world = new_world()
+    answers = Answers(waiting_max=2, due_max=2)
+    door = LogDoor(hosted(world), answers, lambda _: None)
+    later = [action(due_at=world.clock() + timedelta(days=1)) for _ in range(3)]
+    async with asyncio.timeout(20):
+        first, second = [await door.submit_due(one) for one in later[:2]]
+        with pytest.raises(OutcomeNotAwaited, match=r"is durable .* 2 wait here") as refused:
+            await door.submit_due(later[2])
+        assert refused.value.action_id == later[2].action_id
+        timers = [one for partition in world._tables for _, _, one in partition.timers]
+        assert timers == later, "durable, whether there was room or not"
+        others = [await door.submit(action()) for _ in range(2)]
+        first.cancel()
+        await some_turns()
+        again = await door.submit_due(later[2])
+        door.close()
+        await door.ended(1)
+    for future in (second, again, *others):
+        assert isinstance(future.exception(), OutcomeUnknown)
+
+
+async def test_who_could_not_be_made_durable_waits_no_longer() -> None:
+    world = new_world()
+    answers = Answers(due_max=1)
+    door = LogDoor(hosted(world), answers, lambda _: None)
+    one = action(due_at=world.clock() + timedelta(days=1))
+    world.interrupt("actions.append", when="before")
+    with pytest.raises(DatabaseUnavailable):
+        await door.submit_due(one)
+    await some_turns()
+    assert answers.names() == []
+    future = await door.submit_due(one)
+    future.cancel()
+    door.close()
+    await door.ended(1)
+
+
 async def test_a_worker_that_is_back_is_asked_directly_again() -> None:
     world = new_world()
     rival = UUID(int=7)
@@ -346,6 +400,22 @@ async def test_who_asked_something_else_under_the_id_is_told_so() -> None:
     answers.answer(theirs, id_reused(theirs, outcome_of(mine)))
     assert not late.done(), "its own action has the first outcome"
     late.cancel()
+
+
+async def test_an_id_is_looked_for_when_it_is_due_for_any_of_its_askers() -> None:
+    answers = Answers()
+    clock = SettableClock()
+    at_once = action()
+    later = replace(at_once, due_at=clock() + timedelta(hours=1))
+    first = await waiting(answers, later)
+    assert answers.names(clock()) == []
+    second = await waiting(answers, at_once)
+    assert answers.names(clock()) == [(later.workflow_key, later.action_id)]
+    second.cancel()
+    await some_turns()
+    assert answers.names(clock()) == []
+    assert answers.names(clock() + timedelta(hours=1)) == answers.names()
+    first.cancel()
 
 
 async def test_who_still_waits_when_the_host_has_closed_hears_that_nobody_knows() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from asyncio import CancelledError
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
@@ -56,7 +57,6 @@ from tests.unit.actions import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
 OTHER_LEASE = UUID(int=2**102)
 
@@ -359,7 +359,7 @@ def test_a_payload_that_is_no_object_is_invalid(payload: bytes) -> None:
     _, (step,) = folded([replace(sealed(), payload=payload)])
     assert (refused(step).reason, refused(step).detail) == (
         "invalid",
-        "the payload is not a JSON object",
+        f"the payload is not a JSON object: {payload.decode()}",
     )
 
 
@@ -578,6 +578,23 @@ def test_a_chain_of_follow_ups_ends_and_other_intents_go_on() -> None:
     step = refused(with_intents(FOLLOW_UP, depth=DEPTH_MAX))
     assert f"may be {DEPTH_MAX} long" in step.detail
     assert absorbed(with_intents(Intent("Mail"), depth=DEPTH_MAX)).intents
+
+
+def test_a_chain_of_effects_and_their_answers_ends_too() -> None:  # R10
+    asks = Intent("Mail", reply_to="order:1")
+    assert absorbed(with_intents(asks, depth=DEPTH_MAX - 1)).intents
+    step = refused(with_intents(asks, depth=DEPTH_MAX))
+    assert step.reason == "reducer_error"
+    assert f"may be {DEPTH_MAX} long" in step.detail
+
+
+@pytest.mark.parametrize("due_at", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00+12:00"])
+def test_an_intent_due_outside_of_time_gives_up_the_action(due_at: str) -> None:
+    moment = datetime.fromisoformat(due_at)
+    for intent in (replace(FOLLOW_UP, due_at=moment), Intent("Mail", due_at=moment)):
+        step = refused(with_intents(intent))
+        assert step.reason == "reducer_error"
+        assert "no time in UTC" in step.detail
 
 
 def test_a_reply_is_an_intent_of_the_commit_with_an_id_of_its_own() -> None:

@@ -80,10 +80,36 @@ def test_a_zone_that_knows_no_offset_is_none() -> None:
         check_time("occurred_at", datetime(2026, 1, 1, tzinfo=Nowhere()))
 
 
-def test_a_moment_outside_utc_is_refused() -> None:
-    solar = timezone(timedelta(minutes=9, seconds=21))
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.min.replace(tzinfo=timezone(timedelta(minutes=9, seconds=21))),
+        datetime.fromisoformat("9999-12-31T23:59:59-12:00"),
+        datetime.fromisoformat("0001-01-01T00:00+12:00"),
+        datetime.max.replace(tzinfo=ZoneInfo("America/New_York")),
+    ],
+    ids=str,
+)
+def test_a_moment_outside_utc_is_refused(moment: datetime) -> None:
     with pytest.raises(InvalidAction, match="no time in UTC"):
-        check_time("occurred_at", datetime.min.replace(tzinfo=solar))
+        check_time("occurred_at", moment)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.fromisoformat("9999-12-31T23:59:59+12:00"),
+        datetime.fromisoformat("9999-12-31T11:59:59-12:00"),
+        datetime.fromisoformat("0001-01-01T00:00-12:00"),
+        datetime.fromisoformat("0001-01-01T12:00+12:00"),
+        datetime.max.replace(tzinfo=UTC),
+        datetime.min.replace(tzinfo=UTC),
+    ],
+    ids=str,
+)
+def test_a_moment_at_the_edge_of_time_keeps_its_offset(moment: datetime) -> None:
+    checked = check_time("occurred_at", moment)
+    assert (checked, checked.utcoffset()) == (moment, moment.utcoffset())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from omninode_bridge.core.commit import ActionName, Refusal
     from omninode_bridge.core.message import Action
     from omninode_bridge.core.observation import Observation
-    from omninode_bridge.core.reducer import Snapshot
+    from omninode_bridge.core.reducer import Snapshot, Step
     from omninode_bridge.ports import CanonicalStore, LockedPartition
 
 _T = TypeVar("_T")
@@ -211,12 +211,16 @@ def action(
 
 
 async def commit_beside(
-    world: MemoryWorld, *actions: SealedAction, owner: UUID | None = None
+    world: MemoryWorld,
+    *actions: SealedAction,
+    owner: UUID | None = None,
+    changed: Callable[[Step], Step] = lambda step: step,
 ) -> list[Outcome]:
-    """Commit `actions`, all of one key, without the worker."""
+    """Commit `actions`, all of one key, without the worker; each step as it was `changed`."""
     key = actions[0].workflow_key
     stored = (await world.store.read([key])).get(key, NEVER_SEEN)
     _, steps = fold(stored, actions, KEY_TYPES[key.partition(":")[0]], CODEC, world.clock())
+    steps = [changed(step) for step in steps]
     commit = Commit(0, owner, {key: stored.version}, steps, world.clock(), _action_ids())
     accepted = await world.store.commit(commit)
     assert isinstance(accepted, Accepted), accepted

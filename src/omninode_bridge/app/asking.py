@@ -9,7 +9,7 @@ from omninode_bridge.app.clock import now
 from omninode_bridge.app.looking import Looking
 from omninode_bridge.app.sealing import REMEMBER_FOR, Sealer
 from omninode_bridge.app.settling import Settling
-from omninode_bridge.core.errors import BridgeClosed, OutcomeUnknown
+from omninode_bridge.core.errors import BridgeClosed, OutcomeNotAwaited, OutcomeUnknown
 from omninode_bridge.services.event_log import ActionLogService
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Asking(Looking):
         Raises:
             InvalidAction: it can never be stored; `field` says what is wrong.
             OutcomeUnknown: no answer in time; it may still commit. Ask again under the same id.
+            OutcomeNotAwaited: it has a `due_at` and is durable, but too many wait for such.
             BridgeClosed: the bridge is closed, or opened for reading.
         """
         action = self._sealer.seal(
@@ -90,6 +91,8 @@ class Asking(Looking):
             try:
                 async with asyncio.timeout(timeout):
                     return await (await host.submit(action))
+            except OutcomeNotAwaited:
+                raise
             except TimeoutError as error:
                 raise OutcomeUnknown(key, action.action_id, timeout) from error
         # What asyncio.timeout does, at a third of its cost: this is the way of nearly every ask.

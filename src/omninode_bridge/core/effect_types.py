@@ -1,7 +1,8 @@
 """What is declared of an effect, what its handler is given, and what it may return.
 
 Rule 1: a handler may be called more than once for one intent (R10). The intent's id is the same
-        each time: it is the idempotency key to hand on to whom the handler speaks to.
+        each time: it is the idempotency key to hand on to whom the handler speaks to. Not so for
+        a run's step that is asked for once more: see `EffectCall`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class EffectCall:
 
     `payload` is the intent's, decoded for this one call; the intent comes from action `action_id`
     on `workflow_key`.
+
+    A run that tries a step again asks with a new intent, and so with a new `intent_id`. A handler
+    that runs use hands on the `{step_id}` of its payload: it is the same for all attempts of a step
+    (docs/guides/orchestration.md).
     """
 
     intent_id: UUID

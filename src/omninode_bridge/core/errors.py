@@ -4,6 +4,7 @@
     ├── InvalidAction            the asker's fault: this action can never be stored
     ├── GaveUp                   an outcome that was not a commit, raised by `.committed()`
     ├── OutcomeUnknown           no answer in time: committed or not, ask again by the same id
+    │   ├── OutcomeNotAwaited    durable, but too many wait here for what is due later
     │   └── RunUnknown           a run has not ended in time: it goes on
     ├── RunFailed                a run that did not complete, raised by `.completed()`
     ├── TooManyWaiting           the bus has no room for one more who waits for an event
@@ -71,6 +72,25 @@ class OutcomeUnknown(BridgeError, TimeoutError):
         self.workflow_key = workflow_key
         self.action_id = action_id
         self.waited_s = waited_s
+
+
+class OutcomeNotAwaited(OutcomeUnknown):
+    """An action with a `due_at` is durable, but as many wait for such as there is room for (R13).
+
+    Submit it again under the same id when it is due; who need not wait has `enqueue`.
+    """
+
+    def __init__(self, workflow_key: str, action_id: UUID, waiting_max: int) -> None:
+        """Carry the bound, and what is needed to ask again."""
+        super().__init__(workflow_key, action_id, 0)
+        message = (
+            f"{workflow_key}: action {action_id} is durable and will be applied when it is due, but"
+            f" {waiting_max} wait here for actions with a due_at, which is all there is room for."
+            " Submit it again with the same action_id when it is due to learn its outcome, or use"
+            " enqueue, which does not wait."
+        )
+        self.args = (message,)
+        self.waiting_max = waiting_max
 
 
 class RunUnknown(OutcomeUnknown):

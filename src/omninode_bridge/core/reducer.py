@@ -262,7 +262,8 @@ def _admit(snapshot: Snapshot, action: SealedAction) -> Refused | None:
     if action.purpose == "cancel":
         return Refused(action, "cancelled", "it was cancelled before it was applied", version)
     if not action.payload.startswith(b"{"):
-        return Refused(action, "invalid", "the payload is not a JSON object", version)
+        detail = storable(action.payload[: DETAIL_CHARS_MAX // 4].decode(errors="replace"))
+        return Refused(action, "invalid", f"the payload is not a JSON object: {detail}", version)
     if expected is not None and expected != version:
         detail = f"version {expected} was expected, the key is at {version}"
         return Refused(action, "conflict", detail, version)
@@ -298,7 +299,8 @@ def seal_intents(
             message = f"a transition may have {INTENTS_MAX} intents"
             raise ValueError(message)
         if intent.intent_type == SUBMIT_ACTION:
-            _check_follow_up(action, intent)
+            _check_follow_up(intent)
+        _check_depth(action, intent)
         payload = codec.encode(dict(intent.payload))
         if len(payload) > INTENT_BYTES_MAX:
             detail = f"its payload has {len(payload)} bytes; {INTENT_BYTES_MAX} are allowed"
@@ -337,7 +339,18 @@ def _check_intent(intent: object) -> None:
         UUID(target)  # raises ValueError: it names an effect by its intent's id
 
 
-def _check_follow_up(action: SealedAction, intent: Intent) -> None:
+def _check_depth(action: SealedAction, intent: Intent) -> None:
+    """Refuse what would become, or be answered with, an action that is too deep (R10)."""
+    goes_on = intent.intent_type == SUBMIT_ACTION or intent.reply_to is not None
+    if goes_on and action.depth >= DEPTH_MAX:
+        message = (
+            f"a chain of follow-up actions and answers may be {DEPTH_MAX} long, this one would be"
+            " longer"
+        )
+        raise ValueError(message)
+
+
+def _check_follow_up(intent: Intent) -> None:
     payload = intent.payload
     needed = payload.keys() >= {"key", "type", "payload"} and isinstance(payload["payload"], dict)
     if not needed or payload.keys() - _FOLLOW_UP_FIELDS:
@@ -350,9 +363,6 @@ def _check_follow_up(action: SealedAction, intent: Intent) -> None:
     check_action_type(payload["type"])
     if intent.target != payload["key"]:
         raise InvalidAction("intent", "the target of SubmitAction is the key it names")
-    if action.depth >= DEPTH_MAX:
-        message = f"a chain of follow-up actions may be {DEPTH_MAX} long, this one would be longer"
-        raise ValueError(message)
 
 
 def check_action_type(name: object) -> str:

@@ -51,7 +51,8 @@ def check_time(what: str, value: object) -> datetime:
 
     So a reducer sees the same before the commit as after the log. An offset with seconds, which
     zones had before they were railway zones, becomes UTC: what is stored and read by others
-    (RFC 3339) has offsets of whole minutes.
+    (RFC 3339) has offsets of whole minutes. The moment lies in the years 1 to 9999 of UTC as well,
+    for that is how it is stored: an offset at the edge of time can lead out of them.
 
     Raises:
         InvalidAction: with `what` as its field.
@@ -68,12 +69,11 @@ def check_time(what: str, value: object) -> datetime:
         *(date.year, date.month, date.day, time.hour, time.minute, time.second, time.microsecond),
         tzinfo=UTC if not offset else timezone(offset),
     )
-    if offset.seconds % 60 == 0 and not offset.microseconds:
-        return plain
     try:
-        return plain.astimezone(UTC)
+        in_utc = plain.astimezone(UTC)
     except OverflowError as error:
         raise InvalidAction(what, f"is {value}, which is no time in UTC") from error
+    return in_utc if offset.seconds % 60 or offset.microseconds else plain
 
 
 def check_remember_for(value: object) -> float:

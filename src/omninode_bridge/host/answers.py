@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from omninode_bridge.core.message import Outcome, SealedAction
 
 WAITING_MAX: Final = 10_000
+DUE_MAX: Final = 10_000
+"""Of those whose action has a `due_at`: they may wait for days, and have a room of their own."""
 
 
 class Answers:
     """Askers who wait for an outcome by its id, registered before their action is sent (R9)."""
 
-    def __init__(self, waiting_max: int = WAITING_MAX) -> None:
-        """Begin with nobody waiting; `waiting_max` may."""
+    def __init__(self, waiting_max: int = WAITING_MAX, due_max: int = DUE_MAX) -> None:
+        """Begin with nobody waiting; `waiting_max` may, and `due_max` for what has a `due_at`."""
+        self.due_max = due_max
+        self._due = 0
         self._waiting: dict[ActionName, list[tuple[SealedAction, asyncio.Future[Outcome]]]] = {}
         self._room = asyncio.BoundedSemaphore(waiting_max)
 
@@ -33,6 +37,15 @@ class Answers:
         future.add_done_callback(lambda _: self._room.release())
         self.register_now(action, future)
 
+    def register_due(self, action: SealedAction, future: asyncio.Future[Outcome]) -> bool:
+        """Do so for an action with a `due_at`, if there is room for one more; return whether."""
+        if self._due >= self.due_max:
+            return False
+        self._due += 1
+        future.add_done_callback(self._due_over)
+        self.register_now(action, future)
+        return True
+
     def register_now(self, action: SealedAction, future: asyncio.Future[Outcome]) -> None:
         """Do so without waiting: for what has found its room elsewhere, in a worker's inbox."""
         name = (action.workflow_key, action.action_id)
@@ -41,10 +54,14 @@ class Answers:
         future.add_done_callback(lambda _: self._forget(name, entry))
 
     def names(self, now: datetime | None = None) -> list[ActionName]:
-        """Return what is waited for; with `now`, without what is not due by then."""
+        """Return what is waited for; with `now`, without what is due later for all its askers."""
         if now is None:
             return list(self._waiting)
-        return [name for name, entries in self._waiting.items() if _is_due(entries[0][0], now)]
+        return [
+            name
+            for name, entries in self._waiting.items()
+            if any(is_due(action, now) for action, _ in entries)
+        ]
 
     def answer(self, decided: SealedAction, outcome: Outcome) -> None:
         """Tell everyone who waits for this action; who asked for another content is told that."""
@@ -73,6 +90,9 @@ class Answers:
                 if not future.done():
                     future.set_result(outcome)
 
+    def _due_over(self, _: asyncio.Future[Outcome]) -> None:
+        self._due -= 1
+
     def _forget(
         self, name: ActionName, entry: tuple[SealedAction, asyncio.Future[Outcome]]
     ) -> None:
@@ -82,5 +102,6 @@ class Answers:
             del self._waiting[name]
 
 
-def _is_due(action: SealedAction, now: datetime) -> bool:
+def is_due(action: SealedAction, now: datetime) -> bool:
+    """Return whether `action` may have been applied by `now`."""
     return action.due_at is None or action.due_at <= now

@@ -18,7 +18,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from omninode_bridge.core.errors import BridgeClosed, BridgeError, DatabaseUnavailable
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    BridgeError,
+    DatabaseUnavailable,
+    OutcomeNotAwaited,
+)
 from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -81,14 +86,20 @@ class LogDoor:
         """Take an action that is not due yet; return the future of its outcome once it is durable.
 
         It promises no order with what is handed over meanwhile: nothing waits for it.
+
+        Raises:
+            OutcomeNotAwaited: it is durable, but too many wait for what is due later.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        await self._answers.register(action, future)
+        # Room to wait is no condition for becoming durable: nobody knows when there will be some.
+        has_room = self._answers.register_due(action, future)
         try:
             await self.enqueue(action)
         except BaseException:
             future.cancel()
             raise
+        if not has_room:
+            raise OutcomeNotAwaited(action.workflow_key, action.action_id, self._answers.due_max)
         self._watch_answers()
         return future
 

@@ -7,19 +7,33 @@ Exactly once: each target partition keeps how far it has taken over from each so
 transaction that appends, and skips what lies below. Die before it: the entries are dispatched
 again. Die after it: they are skipped. Two dispatchers at once: the second finds the position moved,
 and appends nothing.
+
+What a target refuses for a value in it stops nobody: the page is halved until that follow-up is
+alone, and in its place, under its id, goes an action whose payload is a text that says why. It is
+no JSON object, so its owner gives it up as `invalid`, visibly, and its asker is told (R4). Should
+even that be refused, the loop stumbles there, and nothing is lost. Each part of a page moves the
+position to where the next one begins, so dying in between changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
-from omninode_bridge.core.message import ACTION_ANSWERED, FOLLOW_UPS, NEW_CHAIN_S, SealedAction
+from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable, ValueRefused
+from omninode_bridge.core.message import (
+    ACTION_ANSWERED,
+    FOLLOW_UPS,
+    NEW_CHAIN_S,
+    REMEMBER_S,
+    SealedAction,
+)
 from omninode_bridge.core.observation import IntentsDispatched, LoopStumbled, ignore
 from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.reducer import storable
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.ports import CutOff, Source
 
@@ -38,6 +52,7 @@ POLL_S: Final = 1.0
 LAG_MAX: Final = 10_000
 """A target for which there was nothing is told the position this often, or when all is quiet."""
 
+WHY_CHARS_MAX: Final = 500
 UNTOLD_MAX: Final = 10
 """While there is work, who waits for us to settle waits for so many pages."""
 
@@ -158,12 +173,34 @@ class Dispatcher:
                 follow_ups.setdefault(target, []).append((entry.offset, self._action(entry)))
         submitted = 0
         for target, numbered in follow_ups.items():
-            source = Source(self.partition, following, [offset for offset, _ in numbered])
-            actions = [action for _, action in numbered]
-            submitted += await self._actions.append(target, actions, source)
+            submitted += await self._append(target, numbered, following)
             self._stored[target] = following
             self._appended(target)
         return submitted
+
+    async def _append(
+        self, target: int, numbered: Sequence[tuple[int, SealedAction]], following: int
+    ) -> int:
+        """Append all that can be stored, and give-ups in place of the rest."""
+        source = Source(self.partition, following, [offset for offset, _ in numbered])
+        actions = [action for _, action in numbered]
+        try:
+            return await self._actions.append(target, actions, source)
+        except ValueRefused as error:
+            if len(numbered) == 1:
+                self._observe(LoopStumbled("dispatcher", self.partition, 1, error))
+                in_its_place = self._given_up(actions[0], error)
+                return await self._actions.append(target, [in_its_place], source)
+        middle = len(numbered) // 2
+        first, second = numbered[:middle], numbered[middle:]
+        submitted = await self._append(target, first, second[0][0])
+        return submitted + await self._append(target, second, following)
+
+    def _given_up(self, action: SealedAction, error: ValueRefused) -> SealedAction:
+        """Return the action that any reducer's owner gives up as `invalid`, for what it says."""
+        why = storable(f"this follow-up action could not be stored: {error}")[:WHY_CHARS_MAX]
+        payload = self._codec.encode(why)
+        return replace(action, payload=payload, expected_version=None, purpose="apply", due_at=None)
 
     async def _catch_up(self) -> None:
         """Tell the targets for which there was nothing how far we are: segments wait for them."""
@@ -199,6 +236,8 @@ class Dispatcher:
             depth=0 if later else entry.depth + 1,
             reply_to=intent.reply_to,
             expected_version=body.get("expected_version"),
+            # The action may wait among the timers for years: its cancellation outlasts it.
+            remember_s=REMEMBER_S if cancels is None else None,
             purpose="apply" if cancels is None else "cancel",
             due_at=intent.due_at,
         )

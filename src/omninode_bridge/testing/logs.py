@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseRefused, DatabaseUnavailable
 from omninode_bridge.ports import CutOff, LoggedAction
-from omninode_bridge.testing.values import check_projections, check_text
+from omninode_bridge.testing.values import check_moment, check_projections, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,8 @@ class MemoryActionLog:
                 new = [action for action, offset in numbered if offset >= seen]
             for action in new:
                 check_text(action.workflow_key)
+                if action.due_at is not None:
+                    check_moment(action.due_at)
             if source is not None:
                 self._tables.positions[consumer] = source.next
             now, at_once = self._clock(), []

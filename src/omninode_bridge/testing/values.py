@@ -7,6 +7,7 @@ line, behind a codec or a producer of somebody else's.
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.errors import ValueRefused
@@ -14,6 +15,7 @@ from omninode_bridge.core.reducer import Absorbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from omninode_bridge.core.commit import Commit
     from omninode_bridge.core.reducer import SealedProjection
@@ -72,6 +74,18 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueRefused("22021", str(error)) from error
+
+
+def check_moment(moment: datetime) -> None:
+    """Pass what TIMESTAMPTZ can be given: a moment that exists in UTC.
+
+    Raises:
+        ValueRefused: an offset leads out of the years that a datetime has.
+    """
+    try:
+        moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueRefused("22000", f"{moment} is no time in UTC") from error
 
 
 def check_json(data: bytes) -> None:
