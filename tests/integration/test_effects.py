@@ -15,12 +15,16 @@ from uuid import uuid4
 import pytest
 
 from omninode_bridge import (
+    Action,
     App,
     Bridge,
     ConfigurationError,
     EffectAttempted,
+    EffectCall,
+    EffectRefused,
     OutcomeUnknown,
     ReducerGaveUp,
+    Transition,
 )
 from omninode_bridge.core.message import intent_id
 from tests.bridges import database_url, fetch, migrated_template, until
@@ -278,6 +282,35 @@ async def test_a_dead_action_is_redriven_under_its_id_and_once(database_url: str
         assert (await bridge.verify()).mismatches == []
 
 
+async def test_who_asked_for_an_action_hears_of_the_give_up_and_of_the_redrive(
+    database_url: str,
+) -> None:
+    broken, mended = App("shop"), App("shop")
+
+    @broken.reducer("order")
+    def _(state: dict[str, Any], action: object) -> Any:  # noqa: ANN401, ARG001
+        raise RuntimeError("a bug")
+
+    def listen(state: dict[str, Any], action: Action) -> Transition:
+        return Transition({"told": [*state.get("told", ()), action.payload["event"]]})
+
+    mended.reducer("order")(app.key_types()["order"].reduce)
+    for each in (broken, mended):
+        each.reducer("asker")(listen)
+    action_id = uuid4()
+    async with Bridge.open(broken, database_url=database_url) as bridge:
+        await bridge.submit("order:1", "Reminded", {}, action_id=action_id, reply_to="asker:1")
+        await bridge.settled()
+        assert (await state(bridge, "asker:1"))["told"] == ["ReducerGaveUp"]
+    async with Bridge.open(mended, database_url=database_url) as bridge:
+        (letter,) = await bridge.dead_letter(action_id)
+        assert await bridge.redrive(letter)
+        assert await bridge.redrive(letter)
+        await bridge.settled()
+        assert (await state(bridge, "asker:1"))["told"] == ["ReducerGaveUp", "StateCommitted"]
+        assert (await bridge.verify()).mismatches == []
+
+
 async def test_letters_are_listed_by_reason_and_in_pages(database_url: str) -> None:
     async with opened(database_url) as bridge:
         for number in range(5):
@@ -300,7 +333,32 @@ async def test_letters_are_listed_by_reason_and_in_pages(database_url: str) -> N
             await bridge.dead_letters(reason="weather")
 
 
-async def test_a_dead_effect_is_redriven_and_done(database_url: str, tmp_path: Path) -> None:
+async def test_who_asked_for_an_effect_hears_that_it_is_dead_and_then_that_it_is_done(
+    database_url: str, tmp_path: Path
+) -> None:
+    shop, is_open = App("shop"), False
+    shop.reducer("order")(app.key_types()["order"].reduce)
+
+    @shop.effect("Charge")
+    async def _(call: EffectCall) -> dict[str, Any]:
+        if not is_open:
+            raise EffectRefused("the bank is closed")
+        return {"charge": str(call.intent_id)}
+
+    async with Bridge.open(shop, database_url=database_url) as bridge:
+        outcome = await bridge.submit("order:1", "Placed", placed(tmp_path))
+        await answered(bridge, "order:1")
+        (letter,) = await bridge.dead_letters()
+        is_open = True
+        assert await bridge.redrive(letter)
+        found = await answered(bridge, "order:1", 2)
+        charge = {"charge": str(intent_id(outcome.action_id, 0))}
+        assert found["answers"] == [["dead", None], ["done", charge]]
+
+
+async def test_a_dead_effect_is_redriven_and_tried_as_often_again(
+    database_url: str, tmp_path: Path
+) -> None:
     async with opened(database_url) as bridge:
         await bridge.submit("order:1", "Placed", placed(tmp_path, fails=4))
         await answered(bridge, "order:1")
