@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from omninode_bridge import Bridge
+from omninode_bridge import Bridge, RunFailed
 from tests.integration.paying import app
+from tests.integration.shop import contract, shop
 from tests.programs import Program
 from tests.servers import make_server_folder
 
@@ -68,6 +69,36 @@ def test_what_is_no_dead_letter_is_said_to_be_none(program: Program) -> None:
     program.run("dlq", "redrive", status=2)
     program.run("dlq", "redrive", "--all", "--reason", "rejected", status=2)
     assert "no reason" in program.run("dlq", "list", "--reason", "weather", status=2).words
+
+
+def test_what_runs_asked_for_is_left_to_them_unless_it_is_named_and_forced() -> None:
+    with make_server_folder() as folder:
+        program = Program(folder / "data")
+
+        async def break_things() -> None:
+            async with Bridge.open(shop(), data_dir=program.data_dir) as bridge:
+                await bridge.submit("stock:tea", "Broken", {})
+                action = {"key": "stock:tea", "type": "Broken", "payload": {}}
+                step = {"name": "break", "action": action, "undo": "none"}
+                with pytest.raises(RunFailed):
+                    (await bridge.run(contract(step), {}, workflow_id="1")).completed()
+
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(break_things())
+        letters = program.json("dlq", "list").objects()
+        assert [letter["reply_to"] for letter in letters] == [None, "run:1"]
+        assert "run:1" in program.run("dlq", "list").out.decode()
+        theirs = letters[1]["id"]
+        for chosen in (["--all"], ["--reason", "reducer_error"]):
+            done = program.json("dlq", "redrive", *chosen)
+            assert done.object()["redriven"] == 1
+            assert "1 left out: runs asked for them" in done.words
+        refused = program.run("dlq", "redrive", letters[0]["id"], theirs, status=2)
+        assert f"{theirs} was asked for by run:1" in refused.words
+        assert refused.out == b"", "and nothing of the others was sent"
+        program.run("dlq", "redrive", "--all", "--force", status=2)
+        said = program.json("dlq", "redrive", theirs, "--force").object()
+        assert said == {"redriven": 1, "dead_again": None}
 
 
 def test_a_redrive_is_applied_by_whoever_has_the_reducer(program: Program) -> None:

@@ -9,7 +9,7 @@ from omninode_bridge.app.clock import now
 from omninode_bridge.app.looking import Looking
 from omninode_bridge.app.sealing import REMEMBER_FOR, Sealer
 from omninode_bridge.app.settling import Settling
-from omninode_bridge.core.errors import BridgeClosed, OutcomeUnknown
+from omninode_bridge.core.errors import BridgeClosed, ConfigurationError, OutcomeUnknown
 from omninode_bridge.services.event_log import ActionLogService
 
 if TYPE_CHECKING:
@@ -200,16 +200,26 @@ class Asking(Looking):
         """
         await self._settling.settled(self._writing(), timeout)
 
-    async def redrive(self, letter: ModelDeadLetter) -> bool:
+    async def redrive(self, letter: ModelDeadLetter, *, force: bool = False) -> bool:
         """Put a dead letter back, durably; return whether that was to be done.
 
         An action is applied under its own id: the commit replaces the give-up that is remembered,
         so twice redriven is once applied. An effect is tried again from its first attempt on. A
         bridge that only reads may do this; whoever runs the reducers and handlers does the rest.
 
+        What a run asked for is refused unless it is forced: the run asks again itself, under
+        another id, and the step would be done twice; or it has failed, and nobody would undo it.
+
         Raises:
-            ConfigurationError: the payload of an action was not kept.
+            ConfigurationError: a run asked for it, or the payload of an action was not kept.
         """
+        if letter.is_of_run and not force:
+            message = (
+                f"{letter.id} was asked for by {letter.reply_to}: what becomes of it is that run's"
+                " business. It may have asked again under another id, or be over, and nobody undoes"
+                " what a redrive does. Look at the run first; force it if it is to be done still"
+            )
+            raise ConfigurationError(message)
         if letter.kind == "effect":
             return await self._dead_letters.redrive_effect(letter)
         action = self._dead_letters.redriven_action(letter)

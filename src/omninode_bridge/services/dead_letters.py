@@ -118,6 +118,7 @@ def _action_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships
         attempts=body["attempts"],
         at=row["given_up_at"],
         action_id=action_id,
+        reply_to=body["action"].get("reply_to"),
         partition=row["partition"],
         offset=row["offset"],
         body=body,
@@ -125,6 +126,7 @@ def _action_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships
 
 
 def _effect_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships no types
+    body = orjson.loads(row["body"])
     return ModelDeadLetter(
         kind="effect",
         id=plain_uuid(row["intent_id"]),
@@ -135,7 +137,8 @@ def _effect_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships
         attempts=row["attempts"],
         at=row["due_at"],
         action_id=plain_uuid(row["action_id"]),
+        reply_to=body.get("reply_to"),
         partition=row["partition"],
         offset=row["offset"],
-        body={"target": row["target"], **orjson.loads(row["body"])},
+        body={"target": row["target"], **body},
     )
