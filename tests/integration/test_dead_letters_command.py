@@ -15,6 +15,7 @@ from tests.servers import make_server_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 APP: Final = ("--app", "tests.integration.paying:app")
 
@@ -107,3 +108,23 @@ def test_a_redrive_is_applied_by_whoever_has_the_reducer(program: Program) -> No
     assert said == {"redriven": 1, "dead_again": None}
     said = program.json("dlq", "redrive", "--reason", "reducer_error", *APP, status=1).object()
     assert said == {"redriven": 1, "dead_again": 1}, "the payload still lacks its gateway"
+
+
+def test_a_redriven_effect_has_been_tried_when_the_command_says_what_came_of_it(
+    program: Program, tmp_path: Path
+) -> None:
+    async def ask_in_vain() -> None:
+        async with Bridge.open(app, data_dir=program.data_dir) as bridge:
+            payload = {"gateway": str(tmp_path / "gateway"), "fails": 9}
+            await bridge.submit("order:4", "Placed", payload)
+            await bridge.settled()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(ask_in_vain())
+    letters = program.json("dlq", "list", "--reason", "dead").objects()
+    (effect,) = [letter for letter in letters if letter["workflow_key"] == "order:4"]
+    assert effect["reply_to"] == "order:4"
+    said = program.json("dlq", "redrive", effect["id"], *APP, status=1).object()
+    assert said == {"redriven": 1, "dead_again": 1}, "the gateway is still down"
+    tried = (tmp_path / "gateway").read_text().splitlines()
+    assert len(tried) == 8, "four attempts, and four again"

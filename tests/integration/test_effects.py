@@ -22,10 +22,12 @@ from omninode_bridge import (
     EffectAttempted,
     EffectCall,
     EffectRefused,
+    Intent,
     OutcomeUnknown,
     ReducerGaveUp,
     Transition,
 )
+from omninode_bridge.core.effect_window import WINDOW_MAX
 from omninode_bridge.core.message import intent_id
 from tests.bridges import database_url, fetch, migrated_template, until
 from tests.integration.paying import app
@@ -86,6 +88,76 @@ async def test_an_effect_that_fails_is_tried_again_and_its_end_is_told_once(
         (end,) = told["intents"][0]["effects"]
         assert (end["status"], end["attempts"]) == ("done", 3)
         assert (await bridge.verify()).mismatches == []
+
+
+async def test_settled_waits_for_an_effect_that_fails_twice_and_for_what_follows_from_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(database_url) as bridge:
+        for number in range(5):
+            await bridge.submit(f"order:{number}", "Placed", placed(tmp_path, fails=2))
+        await bridge.settled()
+        for number in range(5):
+            found = await state(bridge, f"order:{number}")
+            assert [status for status, _ in found["answers"]] == ["done"]
+            assert found["Booked"] == 1
+            shown = await bridge.read(f"order:{number}")
+            assert shown is not None
+            assert shown.version == 3, "the projection shows it all"
+
+
+async def test_settled_waits_for_a_redriven_effect_and_a_dead_one_is_over(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(database_url) as bridge:
+        await bridge.submit("order:1", "Placed", placed(tmp_path, fails=9))
+        for times in (1, 2):
+            await bridge.settled()
+            answers = (await state(bridge, "order:1"))["answers"]
+            assert answers == [["dead", None]] * times
+            (letter,) = await bridge.dead_letters()
+            assert await bridge.redrive(letter)
+
+
+async def test_settled_waits_for_effects_that_found_no_room(database_url: str) -> None:
+    crowded, seen, may_go = App("crowded"), Counter[str](), asyncio.Event()
+
+    @crowded.reducer("order")
+    def _(state: dict[str, Any], action: Action) -> Transition:
+        return Transition(state, tuple(Intent(name) for name in action.payload["effects"]))
+
+    @crowded.effect("Slow")
+    async def _(_: EffectCall) -> None:
+        await may_go.wait()
+        seen["Slow"] += 1
+
+    @crowded.effect("Quick")
+    async def _(_: EffectCall) -> None:
+        may_go.set()
+
+    async with Bridge.open(crowded, database_url=database_url) as bridge:
+        await bridge.submit("order:1", "Placed", {"effects": ["Slow"] * WINDOW_MAX})
+        await bridge.submit("order:1", "Placed", {"effects": ["Slow"] * 50 + ["Quick"]})
+        await bridge.settled()
+        assert seen["Slow"] == WINDOW_MAX + 50
+
+
+async def test_settled_does_not_wait_for_a_time_to_come_nor_for_others_handlers(
+    database_url: str,
+) -> None:
+    patient = App("patient")
+
+    @patient.reducer("order")
+    def _(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001
+        later = action.occurred_at + timedelta(hours=1)
+        return Transition({}, (Intent("Charge", due_at=later), Intent("Nobody")))
+
+    patient.effect("Charge")(app.effect_types()["Charge"].handle)
+    async with Bridge.open(patient, database_url=database_url) as bridge:
+        await bridge.submit("order:1", "Placed", {})
+        await bridge.settled()
+        rows = await fetch(database_url, "SELECT intent_type, attempts FROM effects ORDER BY 1")
+        assert [tuple(row) for row in rows] == [("Charge", 0), ("Nobody", 0)]
 
 
 async def test_after_the_last_attempt_the_effect_is_a_dead_letter_and_the_reply_says_so(

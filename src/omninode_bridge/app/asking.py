@@ -34,7 +34,7 @@ class Asking(Looking):
         """Nothing is taken before there is a host, or after the bridge is closed."""
         super().__init__(app, database, partitions)
         self._sealer = Sealer(self._key_types, self._codec)
-        self._settling = Settling(self.event_log)
+        self._settling = Settling(self.event_log, app.effect_types())
         self._host: PartitionHost | None = None
         self._closed = False
 
@@ -192,7 +192,8 @@ class Asking(Looking):
         """Return when all that was committed or enqueued until now is done with.
 
         Follow-up actions are dispatched and reduced (and theirs), and the projection shows it all,
-        however much is asked meanwhile.
+        however much is asked meanwhile. Effects that have a handler here are done or dead, however
+        often they have to be tried; those whose `due_at` has not come are not waited for.
 
         Raises:
             TimeoutError: it took longer than `timeout` seconds.
