@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from omninode_bridge import Bridge
+from omninode_bridge import Bridge, RunFailed
 from tests.integration.paying import app
+from tests.integration.shop import contract, shop
 from tests.programs import Program
 from tests.servers import make_server_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 APP: Final = ("--app", "tests.integration.paying:app")
 
@@ -70,9 +72,59 @@ def test_what_is_no_dead_letter_is_said_to_be_none(program: Program) -> None:
     assert "no reason" in program.run("dlq", "list", "--reason", "weather", status=2).words
 
 
+def test_what_runs_asked_for_is_left_to_them_unless_it_is_named_and_forced() -> None:
+    with make_server_folder() as folder:
+        program = Program(folder / "data")
+
+        async def break_things() -> None:
+            async with Bridge.open(shop(), data_dir=program.data_dir) as bridge:
+                await bridge.submit("stock:tea", "Broken", {})
+                action = {"key": "stock:tea", "type": "Broken", "payload": {}}
+                step = {"name": "break", "action": action, "undo": "none"}
+                with pytest.raises(RunFailed):
+                    (await bridge.run(contract(step), {}, workflow_id="1")).completed()
+
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(break_things())
+        letters = program.json("dlq", "list").objects()
+        assert [letter["reply_to"] for letter in letters] == [None, "run:1"]
+        assert "run:1" in program.run("dlq", "list").out.decode()
+        theirs = letters[1]["id"]
+        for chosen in (["--all"], ["--reason", "reducer_error"]):
+            done = program.json("dlq", "redrive", *chosen)
+            assert done.object()["redriven"] == 1
+            assert "1 left out: runs asked for them" in done.words
+        refused = program.run("dlq", "redrive", letters[0]["id"], theirs, status=2)
+        assert f"{theirs} was asked for by run:1" in refused.words
+        assert refused.out == b"", "and nothing of the others was sent"
+        program.run("dlq", "redrive", "--all", "--force", status=2)
+        said = program.json("dlq", "redrive", theirs, "--force").object()
+        assert said == {"redriven": 1, "dead_again": None}
+
+
 def test_a_redrive_is_applied_by_whoever_has_the_reducer(program: Program) -> None:
     (action,) = [each for each in program.json("dlq", "list").objects() if each["kind"] == "action"]
     said = program.json("dlq", "redrive", action["id"]).object()
     assert said == {"redriven": 1, "dead_again": None}
     said = program.json("dlq", "redrive", "--reason", "reducer_error", *APP, status=1).object()
     assert said == {"redriven": 1, "dead_again": 1}, "the payload still lacks its gateway"
+
+
+def test_a_redriven_effect_has_been_tried_when_the_command_says_what_came_of_it(
+    program: Program, tmp_path: Path
+) -> None:
+    async def ask_in_vain() -> None:
+        async with Bridge.open(app, data_dir=program.data_dir) as bridge:
+            payload = {"gateway": str(tmp_path / "gateway"), "fails": 9}
+            await bridge.submit("order:4", "Placed", payload)
+            await bridge.settled()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(ask_in_vain())
+    letters = program.json("dlq", "list", "--reason", "dead").objects()
+    (effect,) = [letter for letter in letters if letter["workflow_key"] == "order:4"]
+    assert effect["reply_to"] == "order:4"
+    said = program.json("dlq", "redrive", effect["id"], *APP, status=1).object()
+    assert said == {"redriven": 1, "dead_again": 1}, "the gateway is still down"
+    tried = (tmp_path / "gateway").read_text().splitlines()
+    assert len(tried) == 8, "four attempts, and four again"

@@ -15,14 +15,20 @@ from uuid import uuid4
 import pytest
 
 from omninode_bridge import (
+    Action,
     App,
     Bridge,
     ConfigurationError,
     EffectAttempted,
+    EffectCall,
+    EffectRefused,
+    Intent,
     OutcomeNotAwaited,
     OutcomeUnknown,
     ReducerGaveUp,
+    Transition,
 )
+from omninode_bridge.core.effect_window import WINDOW_MAX
 from omninode_bridge.core.message import intent_id
 from tests.bridges import database_url, fetch, migrated_template, until
 from tests.integration.paying import app
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from omninode_bridge import EffectCall
     from omninode_bridge.infrastructure.entities import ModelDeadLetter
 
 __all__ = ["database_url", "migrated_template"]
@@ -86,6 +91,76 @@ async def test_an_effect_that_fails_is_tried_again_and_its_end_is_told_once(
         (end,) = told["intents"][0]["effects"]
         assert (end["status"], end["attempts"]) == ("done", 3)
         assert (await bridge.verify()).mismatches == []
+
+
+async def test_settled_waits_for_an_effect_that_fails_twice_and_for_what_follows_from_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(database_url) as bridge:
+        for number in range(5):
+            await bridge.submit(f"order:{number}", "Placed", placed(tmp_path, fails=2))
+        await bridge.settled()
+        for number in range(5):
+            found = await state(bridge, f"order:{number}")
+            assert [status for status, _ in found["answers"]] == ["done"]
+            assert found["Booked"] == 1
+            shown = await bridge.read(f"order:{number}")
+            assert shown is not None
+            assert shown.version == 3, "the projection shows it all"
+
+
+async def test_settled_waits_for_a_redriven_effect_and_a_dead_one_is_over(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(database_url) as bridge:
+        await bridge.submit("order:1", "Placed", placed(tmp_path, fails=9))
+        for times in (1, 2):
+            await bridge.settled()
+            answers = (await state(bridge, "order:1"))["answers"]
+            assert answers == [["dead", None]] * times
+            (letter,) = await bridge.dead_letters()
+            assert await bridge.redrive(letter)
+
+
+async def test_settled_waits_for_effects_that_found_no_room(database_url: str) -> None:
+    crowded, seen, may_go = App("crowded"), Counter[str](), asyncio.Event()
+
+    @crowded.reducer("order")
+    def _(state: dict[str, Any], action: Action) -> Transition:
+        return Transition(state, tuple(Intent(name) for name in action.payload["effects"]))
+
+    @crowded.effect("Slow")
+    async def _(_: EffectCall) -> None:
+        await may_go.wait()
+        seen["Slow"] += 1
+
+    @crowded.effect("Quick")
+    async def _(_: EffectCall) -> None:
+        may_go.set()
+
+    async with Bridge.open(crowded, database_url=database_url) as bridge:
+        await bridge.submit("order:1", "Placed", {"effects": ["Slow"] * WINDOW_MAX})
+        await bridge.submit("order:1", "Placed", {"effects": ["Slow"] * 50 + ["Quick"]})
+        await bridge.settled()
+        assert seen["Slow"] == WINDOW_MAX + 50
+
+
+async def test_settled_does_not_wait_for_a_time_to_come_nor_for_others_handlers(
+    database_url: str,
+) -> None:
+    patient = App("patient")
+
+    @patient.reducer("order")
+    def _(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001
+        later = action.occurred_at + timedelta(hours=1)
+        return Transition({}, (Intent("Charge", due_at=later), Intent("Nobody")))
+
+    patient.effect("Charge")(app.effect_types()["Charge"].handle)
+    async with Bridge.open(patient, database_url=database_url) as bridge:
+        await bridge.submit("order:1", "Placed", {})
+        await bridge.settled()
+        rows = await fetch(database_url, "SELECT intent_type, attempts FROM effects ORDER BY 1")
+        assert [tuple(row) for row in rows] == [("Charge", 0), ("Nobody", 0)]
 
 
 async def test_after_the_last_attempt_the_effect_is_a_dead_letter_and_the_reply_says_so(
@@ -328,6 +403,35 @@ async def test_a_dead_action_is_redriven_under_its_id_and_once(database_url: str
         assert (await bridge.verify()).mismatches == []
 
 
+async def test_who_asked_for_an_action_hears_of_the_give_up_and_of_the_redrive(
+    database_url: str,
+) -> None:
+    broken, mended = App("shop"), App("shop")
+
+    @broken.reducer("order")
+    def _(state: dict[str, Any], action: object) -> Any:  # noqa: ANN401, ARG001
+        raise RuntimeError("a bug")
+
+    def listen(state: dict[str, Any], action: Action) -> Transition:
+        return Transition({"told": [*state.get("told", ()), action.payload["event"]]})
+
+    mended.reducer("order")(app.key_types()["order"].reduce)
+    for each in (broken, mended):
+        each.reducer("asker")(listen)
+    action_id = uuid4()
+    async with Bridge.open(broken, database_url=database_url) as bridge:
+        await bridge.submit("order:1", "Reminded", {}, action_id=action_id, reply_to="asker:1")
+        await bridge.settled()
+        assert (await state(bridge, "asker:1"))["told"] == ["ReducerGaveUp"]
+    async with Bridge.open(mended, database_url=database_url) as bridge:
+        (letter,) = await bridge.dead_letter(action_id)
+        assert await bridge.redrive(letter)
+        assert await bridge.redrive(letter)
+        await bridge.settled()
+        assert (await state(bridge, "asker:1"))["told"] == ["ReducerGaveUp", "StateCommitted"]
+        assert (await bridge.verify()).mismatches == []
+
+
 async def test_letters_are_listed_by_reason_and_in_pages(database_url: str) -> None:
     async with opened(database_url) as bridge:
         for number in range(5):
@@ -350,7 +454,32 @@ async def test_letters_are_listed_by_reason_and_in_pages(database_url: str) -> N
             await bridge.dead_letters(reason="weather")
 
 
-async def test_a_dead_effect_is_redriven_and_done(database_url: str, tmp_path: Path) -> None:
+async def test_who_asked_for_an_effect_hears_that_it_is_dead_and_then_that_it_is_done(
+    database_url: str, tmp_path: Path
+) -> None:
+    shop, is_open = App("shop"), False
+    shop.reducer("order")(app.key_types()["order"].reduce)
+
+    @shop.effect("Charge")
+    async def _(call: EffectCall) -> dict[str, Any]:
+        if not is_open:
+            raise EffectRefused("the bank is closed")
+        return {"charge": str(call.intent_id)}
+
+    async with Bridge.open(shop, database_url=database_url) as bridge:
+        outcome = await bridge.submit("order:1", "Placed", placed(tmp_path))
+        await answered(bridge, "order:1")
+        (letter,) = await bridge.dead_letters()
+        is_open = True
+        assert await bridge.redrive(letter)
+        found = await answered(bridge, "order:1", 2)
+        charge = {"charge": str(intent_id(outcome.action_id, 0))}
+        assert found["answers"] == [["dead", None], ["done", charge]]
+
+
+async def test_a_dead_effect_is_redriven_and_tried_as_often_again(
+    database_url: str, tmp_path: Path
+) -> None:
     async with opened(database_url) as bridge:
         await bridge.submit("order:1", "Placed", placed(tmp_path, fails=4))
         await answered(bridge, "order:1")

@@ -11,6 +11,7 @@ import pytest
 from omninode_bridge import (
     Bridge,
     ConfigurationError,
+    EffectCall,
     GaveUp,
     ReducerGaveUp,
     RunFailed,
@@ -203,6 +204,35 @@ async def test_a_rejection_is_a_decision_and_is_retried_only_on_demand(bridge: B
         step = reserve(retry=retry | ({"reasons": on} if on else {}))
         outcome = await bridge.run(contract(step), ORDER | {"quantity": 101})
         assert outcome.step("reserve").attempts == attempts
+
+
+async def test_what_a_run_asked_for_is_redriven_only_when_that_is_forced(
+    database_url: str,
+) -> None:
+    flaky, calls = shop(), list[str]()
+
+    @flaky.effect("ChargeCard", attempts=1)
+    async def _(call: EffectCall) -> dict[str, Any]:
+        calls.append(str(call.intent_id))
+        if len(calls) == 1:
+            raise ConnectionError("the bank is away")
+        return {"charge_id": "1"}
+
+    retry = {"attempts": 2, "base_ms": 10, "cap_ms": 20}
+    steps = contract(reserve(), charge(retry=retry))
+    async with Bridge.open(flaky, database_url=database_url) as bridge:
+        outcome = await bridge.run(steps, ORDER, workflow_id="1")
+        assert outcome.status == "COMPLETED"
+        (letter,) = await bridge.dead_letters()
+        assert (str(letter.id), letter.reply_to) == (calls[0], "run:1")
+        assert len(set(calls)) == 2, "the second attempt has an id of its own"
+        with pytest.raises(ConfigurationError, match="asked for by run:1"):
+            await bridge.redrive(letter)
+        assert await bridge.dead_letters() == [letter]
+        assert await bridge.redrive(letter, force=True)
+        await until(lambda: calls[2:] == calls[:1], "the step, for the second time")
+        await bridge.settled()
+        assert (await bridge.run_outcome("1")) == outcome, "the run is over"
 
 
 async def test_a_retry_succeeds_when_the_world_has_changed(bridge: Bridge) -> None:

@@ -17,7 +17,7 @@ from omninode_bridge.core.errors import (
     EffectRefused,
     ValueRefused,
 )
-from omninode_bridge.core.message import Intent, intent_id
+from omninode_bridge.core.message import Intent, intent_id, reply_id
 from omninode_bridge.core.observation import EffectAttempted, EffectsSettled, LoopStumbled
 from omninode_bridge.core.reducer import KeyType, Transition
 from omninode_bridge.core.retry import Backoff
@@ -267,18 +267,23 @@ async def test_a_dead_effect_that_is_redriven_runs_again_and_its_follow_ups_come
             raise EffectRefused("not yet")
         return EffectResult({}, (Intent.submit("counter:1", "Counted", {"amount": 1}),))
 
-    asked = await ask_for(world, "Mail")
+    asked = await ask_for(world, "Mail", reply_to="counter:1")
+    mail_id = intent_id(asked.action_id, 0)
     mail = handlers.effect("Mail", work)
     async with running(world, mail) as started:
         await until(lambda: started.attempts() == ["dead"], "the end")
         await until(lambda: len(world.effects.dead(0)) == 1, "the dead letter")
         working = True
-        assert world.effects.redrive(0, intent_id(asked.action_id, 0))
-        assert not world.effects.redrive(0, intent_id(asked.action_id, 0))
+        assert world.effects.redrive(0, mail_id)
+        assert not world.effects.redrive(0, mail_id)
         await until(lambda: started.attempts() == ["dead", "done"], "the second end")
     page = await world.intents.read(0, 1, 10)
     assert not isinstance(page, CutOff)
-    assert [e.intent.intent_type for e in page] == ["Mail", "SubmitAction"]
+    assert [e.intent.intent_id for e in page] == [
+        *(mail_id, reply_id(mail_id)),
+        *(intent_id(mail_id, 0), reply_id(mail_id, 1)),
+    ]
+    assert [answer["status"] for answer in await answers(world)] == ["dead", "done"]
 
 
 async def test_a_handler_that_takes_too_long_has_failed() -> None:

@@ -205,6 +205,16 @@ def test_the_id_of_an_intent_is_stable_and_its_own(action_id: UUID, ordinal: int
     assert len(ids) == 3
 
 
+@given(st.uuids(), st.uuids(), st.integers(1, 1_000))
+def test_what_is_redriven_is_answered_under_an_id_of_its_own(
+    asked_id: UUID, redrive_id: UUID, redriven: int
+) -> None:
+    assert reply_id(asked_id, 0) == reply_id(asked_id)
+    assert reply_id(asked_id, redrive_id) == uuid5(asked_id, f"reply/{redrive_id}")
+    answers = [None, redrive_id, redriven, redriven + 1]
+    assert len({reply_id(asked_id, redrive) for redrive in answers}) == 4
+
+
 def test_a_commit_is_committed() -> None:
     assert COMMITTED.committed() is COMMITTED
 

@@ -603,6 +603,9 @@ def test_a_reply_is_an_intent_of_the_commit_with_an_id_of_its_own() -> None:
     assert reply.intent_id == uuid5(action.action_id, "reply")
     assert (reply.intent_type, reply.target) == (ACTION_ANSWERED, "me")
     assert reply.payload == b'{"a":2,"b":1}'
+    redriven = replace(action, purpose="redrive", redrive_id=UUID(int=7))
+    again = seal_reply(redriven, {"b": 1, "a": 2}, CODEC)
+    assert again == replace(reply, intent_id=uuid5(action.action_id, f"reply/{UUID(int=7)}"))
 
 
 # -- projections -----------------------------------------------------------------------------------

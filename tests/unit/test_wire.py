@@ -66,6 +66,8 @@ actions = st.builds(
     reply_to=st.none() | storable_text,
     expected_version=st.none() | st.integers(0, 2**63 - 1),
     remember_s=st.none() | st.just(REMEMBER_S) | st.floats(0, 1e9),
+    purpose=st.sampled_from(["apply", "cancel", "redrive"]),
+    redrive_id=maybe_id,
 )
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
-from omninode_bridge.core.message import Outcome, ReducerGaveUp, SealedAction, StateCommitted
-from tests.unit.workers import KEY, action, both, hired_as, new_world, working_as
+from omninode_bridge.core.message import (
+    Outcome,
+    ReducerGaveUp,
+    SealedAction,
+    StateCommitted,
+    reply_id,
+)
+from omninode_bridge.ports import CutOff
+from tests.unit.workers import CODEC, KEY, action, both, hired_as, new_world, working_as
 
 if TYPE_CHECKING:
     from omninode_bridge.testing import MemoryWorld
@@ -82,6 +90,24 @@ async def test_a_duplicate_beside_a_redrive_does_not_keep_it_from_being_applied(
     assert isinstance(told[1], StateCommitted)
     assert isinstance(told[2], StateCommitted)
     assert (await world.store.read([KEY]))[KEY].version == 1
+
+
+async def test_who_asked_is_told_the_first_end_and_that_of_each_redrive_once(kind: Kind) -> None:
+    world, broken = new_world(), action(action_type="Refused", reply_to="counter:9")
+    await asked(kind, world, broken)
+    for number, action_type in enumerate(("Refused", "Counted", "Counted", "Counted"), start=1):
+        redrive_id = UUID(int=min(number, 3))
+        redriven = replace(broken, type=action_type, purpose="redrive", redrive_id=redrive_id)
+        await asked(kind, world, redriven)
+    page = await world.intents.read(0, 1, 10)
+    assert not isinstance(page, CutOff)
+    assert [e.intent.intent_id for e in page] == [
+        reply_id(broken.action_id),
+        reply_id(broken.action_id, UUID(int=1)),
+        reply_id(broken.action_id, UUID(int=2)),
+    ], "what is committed already is no new end"
+    told = [CODEC.decode(entry.intent.payload)["event"] for entry in page]
+    assert told == ["ReducerGaveUp", "ReducerGaveUp", "StateCommitted"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -9,7 +9,12 @@ from omninode_bridge.app.clock import now
 from omninode_bridge.app.looking import Looking
 from omninode_bridge.app.sealing import REMEMBER_FOR, Sealer
 from omninode_bridge.app.settling import Settling
-from omninode_bridge.core.errors import BridgeClosed, OutcomeNotAwaited, OutcomeUnknown
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    ConfigurationError,
+    OutcomeNotAwaited,
+    OutcomeUnknown,
+)
 from omninode_bridge.services.event_log import ActionLogService
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ class Asking(Looking):
         """Nothing is taken before there is a host, or after the bridge is closed."""
         super().__init__(app, database, partitions)
         self._sealer = Sealer(self._key_types, self._codec)
-        self._settling = Settling(self.event_log)
+        self._settling = Settling(self.event_log, app.effect_types())
         self._host: PartitionHost | None = None
         self._closed = False
 
@@ -195,7 +200,8 @@ class Asking(Looking):
         """Return when all that was committed or enqueued until now is done with.
 
         Follow-up actions are dispatched and reduced (and theirs), and the projection shows it all,
-        however much is asked meanwhile.
+        however much is asked meanwhile. Effects that have a handler here are done or dead, however
+        often they have to be tried; those whose `due_at` has not come are not waited for.
 
         Raises:
             TimeoutError: it took longer than `timeout` seconds.
@@ -203,16 +209,26 @@ class Asking(Looking):
         """
         await self._settling.settled(self._writing(), timeout)
 
-    async def redrive(self, letter: ModelDeadLetter) -> bool:
+    async def redrive(self, letter: ModelDeadLetter, *, force: bool = False) -> bool:
         """Put a dead letter back, durably; return whether that was to be done.
 
         An action is applied under its own id: the commit replaces the give-up that is remembered,
         so twice redriven is once applied. An effect is tried again from its first attempt on. A
         bridge that only reads may do this; whoever runs the reducers and handlers does the rest.
 
+        What a run asked for is refused unless it is forced: the run asks again itself, under
+        another id, and the step would be done twice; or it has failed, and nobody would undo it.
+
         Raises:
-            ConfigurationError: the payload of an action was not kept.
+            ConfigurationError: a run asked for it, or the payload of an action was not kept.
         """
+        if letter.is_of_run and not force:
+            message = (
+                f"{letter.id} was asked for by {letter.reply_to}: what becomes of it is that run's"
+                " business. It may have asked again under another id, or be over, and nobody undoes"
+                " what a redrive does. Look at the run first; force it if it is to be done still"
+            )
+            raise ConfigurationError(message)
         if letter.kind == "effect":
             return await self._dead_letters.redrive_effect(letter)
         action = self._dead_letters.redriven_action(letter)

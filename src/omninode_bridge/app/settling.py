@@ -7,7 +7,7 @@ from operator import ge
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from omninode_bridge.host import PartitionHost
     from omninode_bridge.services.event_log import EventLogService, LogProgress
@@ -20,9 +20,10 @@ CAUGHT_UP_S: Final = 60.0
 class Settling:
     """Waits until a database has come to rest, or its projection has caught up."""
 
-    def __init__(self, event_log: EventLogService) -> None:
-        """`event_log` tells how far everything is."""
+    def __init__(self, event_log: EventLogService, effect_types: Collection[str]) -> None:
+        """`event_log` tells how far everything is; `effect_types` are handled here."""
         self._event_log = event_log
+        self._effect_types = effect_types
 
     async def settled(
         self,
@@ -31,8 +32,9 @@ class Settling:
     ) -> None:
         """Return when all that was committed or enqueued until now is done with.
 
-        Follow-up actions are dispatched and reduced (and theirs), and the projection shows it all,
-        however much is asked meanwhile.
+        Follow-up actions are dispatched and reduced (and theirs), the effects that are handled here
+        are done or dead, but for those whose own time has not come, and the projection shows it
+        all, however much is asked meanwhile.
 
         Raises:
             TimeoutError: it took longer than `timeout` seconds.
@@ -44,7 +46,7 @@ class Settling:
                 if host.failures:
                     raise host.failures[0]
                 host.settle()
-                now = await self._event_log.progress()
+                now = await self._event_log.progress(self._effect_types)
                 if now.has_reached(now):
                     return
                 if not goals or now.has_reached(goals[-1]):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 dlq = typer.Typer(help="Look at dead letters, and try them again.", no_args_is_help=True)
 
 PAGE = 1_000
-COLUMNS = ["kind", "id", "workflow_key", "type", "reason", "attempts", "at", "detail"]
+COLUMNS = ["kind", "id", "workflow_key", "type", "reason", "attempts", "at", "reply_to", "detail"]
 Reason = Annotated[
     str | None,
     typer.Option(help="Only those given up for this reason (dead: effects)."),
@@ -88,8 +88,13 @@ def redrive_letters(
     letter_ids: Annotated[
         list[UUID] | None, typer.Argument(metavar="[ID]...", help="Of actions, or intents.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All that `dlq list` shows.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All that `dlq list` shows, but for runs.")
+    ] = False,
     reason: Reason = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With ids: even what a run has asked for.")
+    ] = False,
     app: Annotated[
         str | None,
         typer.Option(
@@ -101,21 +106,26 @@ def redrive_letters(
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try dead letters again under their ids; exit status 1 when some are dead letters again."""
+    """Try dead letters again under their ids; exit status 1 when some are dead letters again.
+
+    What a run asked for is that run's business: it has to be named, and forced.
+    """
     ids = letter_ids or []
     if bool(ids) + every + (reason is not None) != 1:
         message = "name ids, or --all, or a --reason: one of them"
         raise typer.BadParameter(message)
+    if force and not ids:
+        message = "--force is for letters that are named by their ids"
+        raise typer.BadParameter(message)
 
     async def send(bridge: Bridge) -> list[ModelDeadLetter]:
-        chosen = [letter for each in ids for letter in await bridge.dead_letter(each)]
-        while not ids:
-            after = chosen[-1] if chosen else None
-            page = await bridge.dead_letters(reason=reason, after=after, limit=PAGE)
-            if not page:
-                break
-            chosen += page
-        return [letter for letter in chosen if await bridge.redrive(letter)]
+        if ids:
+            chosen = [letter for each in ids for letter in await bridge.dead_letter(each)]
+            # Those of runs first: what is refused is refused before anything is sent.
+            chosen.sort(key=lambda letter: not letter.is_of_run)
+        else:
+            chosen = await _all_but_those_of_runs(bridge, reason)
+        return [letter for letter in chosen if await bridge.redrive(letter, force=force)]
 
     async def work(place: Place) -> tuple[int, int | None]:
         if app is None:
@@ -135,6 +145,21 @@ def redrive_letters(
         output.print_object("redriven", summary)
     if dead_again or (ids and redriven < len(ids)):
         raise typer.Exit(1)
+
+
+async def _all_but_those_of_runs(bridge: Bridge, reason: str | None) -> list[ModelDeadLetter]:
+    """Return all that `dlq list` shows but what runs asked for, and say how many those are."""
+    found: list[ModelDeadLetter] = []
+    after: ModelDeadLetter | None = None
+    of_runs = 0
+    while page := await bridge.dead_letters(reason=reason, after=after, limit=PAGE):
+        after = page[-1]
+        theirs = [letter for letter in page if not letter.is_of_run]
+        of_runs += len(page) - len(theirs)
+        found += theirs
+    if of_runs:
+        output.say(f"{of_runs:,} left out: runs asked for them (`dlq list` shows which)")
+    return found
 
 
 def _line(letter: ModelDeadLetter) -> dict[str, Any]:

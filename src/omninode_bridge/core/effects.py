@@ -1,7 +1,8 @@
 """Effects in hand: what was read of them, how they end, and what follows from that.
 
 Rule 1: how an effect ended is said once (R10): what follows from it, follow-up actions and the
-        answer to who asked, has ids made from the intent's, and is written with the end.
+        answer to who asked, has ids made from the intent's, and is written with the end. A dead one
+        that is redriven ends once more, and its new answer has a new id.
 """
 
 from __future__ import annotations
@@ -164,6 +165,9 @@ def _answer(
     }
     body = {"key": intent.reply_to, "type": EFFECT_ANSWERED, "payload": answer}
     sealed = SealedIntent(
-        reply_id(intent.intent_id), SUBMIT_ACTION, intent.reply_to, codec.encode(body)
+        reply_id(intent.intent_id, effect.redriven),
+        SUBMIT_ACTION,
+        intent.reply_to,
+        codec.encode(body),
     )
     return (sealed,)

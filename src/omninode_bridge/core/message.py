@@ -82,7 +82,8 @@ class SealedAction:
 
     `payload` is canonical JSON (UTF-8 bytes). `expected_version` demands the version the action is
     applied to. `remember_s` is how long the outcome is remembered, in seconds; None: for ever.
-    `due_at`: not before that moment, by the database's clock.
+    `due_at`: not before that moment, by the database's clock. `redrive_id` tells one redrive of an
+    action from the next, so that each has an answer of its own.
     """
 
     action_id: UUID
@@ -100,6 +101,7 @@ class SealedAction:
     remember_s: float | None = REMEMBER_S
     purpose: Purpose = "apply"
     due_at: datetime | None = None
+    redrive_id: UUID | None = None
 
     def open(self, decode: Callable[[bytes], Any]) -> Action:
         """Return the action with a payload decoded for this one use."""
@@ -210,9 +212,14 @@ def intent_id(action_id: UUID, ordinal: int) -> UUID:
     return uuid5(action_id, str(ordinal))
 
 
-def reply_id(action_id: UUID) -> UUID:
-    """Return the stable id of the intent that answers the action's `reply_to`."""
-    return uuid5(action_id, "reply")
+def reply_id(asked_id: UUID, redrive: UUID | int | None = None) -> UUID:
+    """Return the stable id of the intent that tells `reply_to` how `asked_id` ended.
+
+    `asked_id` is an action's, or the intent's of an effect. What is redriven ends once more, and
+    whoever was told the first end is told the new one: under an id of its own, made with `redrive`,
+    which is the action's `redrive_id`, or how often the effect was redriven (0: never).
+    """
+    return uuid5(asked_id, f"reply/{redrive}" if redrive else "reply")
 
 
 @dataclass(frozen=True, slots=True)

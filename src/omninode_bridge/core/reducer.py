@@ -380,7 +380,8 @@ def check_action_type(name: object) -> str:
 def seal_reply(action: SealedAction, outcome: Mapping[str, Any], codec: Codec) -> SealedIntent:
     """Return the intent that answers an action's `reply_to`, give-ups included (R9)."""
     target = action.reply_to or ""
-    return SealedIntent(reply_id(action.action_id), ACTION_ANSWERED, target, codec.encode(outcome))
+    answer_id = reply_id(action.action_id, action.redrive_id)
+    return SealedIntent(answer_id, ACTION_ANSWERED, target, codec.encode(outcome))
 
 
 def seal_projection(

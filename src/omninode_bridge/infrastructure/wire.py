@@ -54,6 +54,8 @@ def action_fields(action: SealedAction) -> dict[str, Any]:
         fields["reply_to"] = action.reply_to
     if action.purpose != "apply":
         fields["purpose"] = action.purpose
+    if action.redrive_id is not None:
+        fields["redrive_id"] = action.redrive_id
     if action.due_at is not None:
         fields["due_at"] = action.due_at
     return fields
@@ -87,6 +89,7 @@ def read_action(fields: dict[str, Any], codec: Codec) -> SealedAction:
         fields.get("remember_s", REMEMBER_S),
         fields.get("purpose", "apply"),
         _moment(fields.get("due_at")),
+        _uuid(fields.get("redrive_id")),
     )
 
 

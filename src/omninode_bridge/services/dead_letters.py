@@ -2,7 +2,7 @@
 
 Rule 1: a redrive keeps the id. For an action it replaces the remembered give-up in the commit that
         applies it (R3), and the log entry says that it was redriven; twice redriven is once
-        applied.
+        applied. Whoever asked through `reply_to` is told the new end as well.
 Rule 2: what was told to an asker as an answer (`rejected`, `conflict`, ...) is no dead letter,
         unless somebody asks for that reason by name.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, get_args
+from uuid import uuid4
 
 import orjson
 
@@ -84,6 +85,8 @@ class DeadLetterService:
     def redriven_action(self, letter: ModelDeadLetter) -> SealedAction:
         """Return the action of a letter as it is to be sent again, remembered for ever.
 
+        Each call makes another redrive of it, with an answer of its own to who asked.
+
         Raises:
             ConfigurationError: its payload was not kept, because the database refuses it.
         """
@@ -92,7 +95,7 @@ class DeadLetterService:
             message = f"{letter.id}: its payload could not be stored, so it cannot be sent again"
             raise ConfigurationError(message)
         action = wire.read_action(fields, self._codec)
-        return replace(action, purpose="redrive", due_at=None, remember_s=None)
+        return replace(action, purpose="redrive", due_at=None, remember_s=None, redrive_id=uuid4())
 
     async def redrive_effect(self, letter: ModelDeadLetter) -> bool:
         """Let a dead effect be tried again; return whether it still was dead."""
@@ -115,6 +118,7 @@ def _action_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships
         attempts=body["attempts"],
         at=row["given_up_at"],
         action_id=action_id,
+        reply_to=body["action"].get("reply_to"),
         partition=row["partition"],
         offset=row["offset"],
         body=body,
@@ -122,6 +126,7 @@ def _action_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships
 
 
 def _effect_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships no types
+    body = orjson.loads(row["body"])
     return ModelDeadLetter(
         kind="effect",
         id=plain_uuid(row["intent_id"]),
@@ -132,7 +137,8 @@ def _effect_letter(row: Any) -> ModelDeadLetter:  # noqa: ANN401 - asyncpg ships
         attempts=row["attempts"],
         at=row["due_at"],
         action_id=plain_uuid(row["action_id"]),
+        reply_to=body.get("reply_to"),
         partition=row["partition"],
         offset=row["offset"],
-        body={"target": row["target"], **orjson.loads(row["body"])},
+        body={"target": row["target"], **body},
     )

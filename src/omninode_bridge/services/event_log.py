@@ -20,7 +20,7 @@ from omninode_bridge.infrastructure.postgres.statements import Statements
 from omninode_bridge.ports import CutOff, LoggedAction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from omninode_bridge.core.message import SealedAction
@@ -199,9 +199,13 @@ class EventLogService:
         level: str = await self._database.fetchval(SQL["default_isolation"])
         return level
 
-    async def progress(self) -> LogProgress:
-        """Return where all logs end now, and how far their consumers are."""
-        rows = await self._database.fetch(SQL["progress"])
+    async def progress(self, effect_types: Iterable[str] = ()) -> LogProgress:
+        """Return where all logs end now, and how far their consumers are.
+
+        An effect of `effect_types` that waits outside of the log, because it failed or was redriven
+        or found no room, is not consumed. One whose own time has not come is.
+        """
+        rows = await self._database.fetch(SQL["progress"], list(effect_types))
 
         def column(name: str) -> tuple[int, ...]:
             return tuple(row[name] for row in rows)

@@ -47,15 +47,28 @@ WHERE topic = 'intent' AND partition = $1 AND consumer = 'dispatcher'
 ORDER BY home;
 
 -- name: progress
--- No parameters. One row a partition: the heads, and how far the last consumer of each topic is. One
--- statement is one snapshot: no position is younger than the heads beside it.
+-- $1 types of effects TEXT[]. One row a partition: the heads, and how far the last consumer of each
+-- topic is. One statement is one snapshot: no position is younger than the heads beside it.
+-- A parked effect of these types holds the position of the intents back at its own, as if it were in
+-- the log still, unless it only waits for its own time. It is parked in the transaction that moves
+-- the position past it, and what follows from its end is in the log when it is gone: there is no
+-- moment at which it, or that, is not seen.
 SELECT p.partition,
        a.action_head, p.intent_head, p.state_committed_head,
        (SELECT next FROM event_log_positions r
         WHERE r.topic = 'action' AND r.partition = p.partition
           AND r.consumer = 'reducer' AND r.home = p.partition) AS action_position,
-       (SELECT min(d.next) FROM event_log_positions d
-        WHERE d.topic = 'intent' AND d.partition = p.partition) AS intent_position,
+       least(
+           (SELECT min(d.next) FROM event_log_positions d
+            WHERE d.topic = 'intent' AND d.partition = p.partition),
+           (SELECT min(e."offset") FROM unnest($1::TEXT[]) AS t(intent_type)
+            CROSS JOIN LATERAL (
+                SELECT w."offset" FROM effects w
+                WHERE w.partition = p.partition AND w.intent_type = t.intent_type
+                  AND w.status = 'waiting'
+                  AND (w.due_at <= clock_timestamp() OR w.attempts > 0 OR w.redriven > 0)
+            ) e)
+       ) AS intent_position,
        coalesce((SELECT w."offset" FROM projection_watermarks w
         WHERE w.partition_id = 'state-committed/' || p.partition), 1) AS state_committed_position
 FROM event_log_partitions p
