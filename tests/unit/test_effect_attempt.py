@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -90,3 +91,20 @@ def test_the_detail_says_what_happened_and_can_be_stored() -> None:
     assert after(ValueError("sixteen")).detail.endswith("ValueError: sixteen\n")
     for error in (ValueError("x" * 9_999), TimeoutError("x" * 9_999), EffectRefused("x" * 9_999)):
         assert len(after(error).detail) <= DETAIL_CHARS_MAX
+
+
+@pytest.mark.parametrize(
+    ("attempt", "redriven", "maybe_done"), [(1, 0, False), (2, 0, True), (1, 1, True)]
+)
+def test_a_refusal_says_of_its_own_attempt_only_that_it_did_nothing(
+    attempt: int,
+    redriven: int,
+    maybe_done: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    asked = replace(EFFECT.entry, intent=replace(INTENT, reply_to="order:1"))
+    refused = EffectRefused("no such card")
+    effect = OpenEffect(asked, redriven=redriven)
+    dead = raised(effect, MAIL, attempt, refused, CODEC, lambda low, _: low, is_cancelled=False)
+    assert isinstance(dead, EndedEffect)
+    (answer,) = dead.follow_ups
+    assert CODEC.decode(answer.payload)["payload"]["maybe_done"] is maybe_done

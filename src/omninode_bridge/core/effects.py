@@ -133,9 +133,10 @@ def ended_badly(
 ) -> EndedEffect:
     """Return the end of an effect after `attempts`, each of which may have done it all the same.
 
-    `refused`: the last one did not, for the handler said so.
+    `refused`: the last one did not, for the handler said so. One that is redriven was dead before,
+    and nobody knows any more what its attempts did then.
     """
-    maybe_done = attempts - refused > 0
+    maybe_done = attempts - refused > 0 or effect.redriven > 0
     answer = _answer(effect, status, None, detail, attempts, codec, maybe_done=maybe_done)
     return EndedEffect(effect, status, attempts, detail, answer)
 
