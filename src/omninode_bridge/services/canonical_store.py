@@ -23,6 +23,7 @@ from omninode_bridge.core.reducer import Absorbed, Snapshot, seal_reply
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.entities import ModelWorkflowState
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
+from omninode_bridge.infrastructure.postgres.rows import columns
 from omninode_bridge.infrastructure.postgres.statements import Statements
 from omninode_bridge.infrastructure.state_replacement import replace_state
 
@@ -213,10 +214,10 @@ class CanonicalStoreService:
             [step.snapshot.state.decode() for step in states.values()],
             [step.reducer_version or 1 for step in states.values()],
             [wire.provenance_text(step, commit) for step in states.values()],
-            *_columns(entries, 7),
-            *_columns(gave_ups, 8),
-            *_columns(intents, 6),
-            *_columns(transitions, 3),
+            *columns(entries, 7),
+            *columns(gave_ups, 8),
+            *columns(intents, 6),
+            *columns(transitions, 3),
             [step.action.action_id for step in commit.steps if step.action.purpose == "redrive"],
         )
 
@@ -314,7 +315,3 @@ def _intent_row(intent: SealedIntent, step: Any) -> tuple[object, ...]:  # noqa:
         action.action_id,
         wire.intent_text(intent, step),
     )
-
-
-def _columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * width

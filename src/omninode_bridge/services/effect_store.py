@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
-from uuid import UUID
-
-import orjson
 
 from omninode_bridge.core.effects import LoggedIntent, OpenEffect
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
+from omninode_bridge.infrastructure.postgres.rows import columns, logged_intent
 from omninode_bridge.infrastructure.postgres.statements import Statements
 from omninode_bridge.ports import CutOff, EffectPage, EffectsBegun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from uuid import UUID
 
     import asyncpg
 
@@ -69,7 +68,7 @@ class EffectStoreService:
         rows = await self._database.fetch(SQL["read"], partition, position, limit)
         if position < rows[0]["low"]:
             return CutOff(rows[0]["low"])
-        entries = [self._entry(row) for row in rows if row["offset"] is not None]
+        entries = [logged_intent(row, self._codec) for row in rows if row["offset"] is not None]
         following = entries[-1].offset + 1 if len(entries) == limit else rows[0]["head"]
         return EffectPage(entries, following)
 
@@ -163,28 +162,16 @@ class EffectStoreService:
             owner,
             self._segment_entries,
             position,
-            *_columns([_end_row(end) for end in ended], 9),
+            *columns([_end_row(end) for end in ended], 9),
             [e.effect.entry.offset for e in ended if e.effect.parked and e.status != "dead"],
-            *_columns(waits, 7),
-            *_columns(follow_ups, 7),
-        )
-
-    def _entry(self, row: Any) -> LoggedIntent:  # noqa: ANN401 - asyncpg ships no types
-        body = orjson.loads(row["body"])
-        names = (plain_uuid(row["intent_id"]), row["intent_type"], row["target"])
-        correlation_id = body.get("correlation_id")
-        return LoggedIntent(
-            row["offset"],
-            wire.read_intent(*names, body, self._codec),
-            plain_uuid(row["action_id"]),
-            None if correlation_id is None else UUID(correlation_id),
-            body["depth"],
-            row["committed_at"],
-            row["workflow_key"],
+            *columns(waits, 7),
+            *columns(follow_ups, 7),
         )
 
     def _open(self, row: Any) -> OpenEffect:  # noqa: ANN401 - asyncpg ships no types
-        return OpenEffect(self._entry(row), row["attempts"], row["redriven"], parked=True)
+        return OpenEffect(
+            logged_intent(row, self._codec), row["attempts"], row["redriven"], parked=True
+        )
 
 
 class _EffectTransaction:
@@ -227,7 +214,3 @@ def _end_row(end: EndedEffect) -> tuple[object, ...]:
 
 def _correlation(entry: LoggedIntent) -> UUID:
     return entry.correlation_id or entry.action_id
-
-
-def _columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * width

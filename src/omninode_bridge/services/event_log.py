@@ -9,20 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import ge
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import orjson
 
-from omninode_bridge.core.effects import LoggedIntent
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
+from omninode_bridge.infrastructure.postgres.rows import logged_intent
 from omninode_bridge.infrastructure.postgres.statements import Statements
 from omninode_bridge.ports import CutOff, LoggedAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+    from uuid import UUID
 
+    from omninode_bridge.core.effects import LoggedIntent
     from omninode_bridge.core.message import SealedAction
     from omninode_bridge.core.reducer import Codec
     from omninode_bridge.infrastructure.postgres.database import Database
@@ -117,26 +118,12 @@ class IntentLogService:
         rows = await self._database.fetch(SQL["read_intents"], partition, position, limit)
         if position < rows[0]["low"]:
             return CutOff(rows[0]["low"])
-        return [self._entry(row) for row in rows if row["offset"] is not None]
+        return [logged_intent(row, self._codec) for row in rows if row["offset"] is not None]
 
     async def positions(self, partition: int) -> dict[int, int]:
         """Return, for every target partition, the position it has stored for this source."""
         rows = await self._database.fetch(SQL["dispatcher_positions"], partition)
         return {row["home"]: row["next"] for row in rows}
-
-    def _entry(self, row: Any) -> LoggedIntent:  # noqa: ANN401 - asyncpg ships no types
-        body = orjson.loads(row["body"])
-        names = (plain_uuid(row["intent_id"]), row["intent_type"], row["target"])
-        correlation_id = body.get("correlation_id")
-        return LoggedIntent(
-            row["offset"],
-            wire.read_intent(*names, body, self._codec),
-            plain_uuid(row["action_id"]),
-            None if correlation_id is None else UUID(correlation_id),
-            body["depth"],
-            row["committed_at"],
-            row["workflow_key"],
-        )
 
 
 @dataclass(frozen=True, slots=True)
