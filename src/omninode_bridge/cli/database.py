@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omninode_bridge import App
 from omninode_bridge.cli import output
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, Place, find_place, run
 from omninode_bridge.infrastructure.postgres import migrations
@@ -77,7 +76,7 @@ def rebuild(
     """Build the projection anew from the log, while reads and writes go on."""
 
     async def work(place: Place) -> int:
-        async with place.reading(App("rebuild")) as bridge:
+        async with place.reading() as bridge:
             return await bridge.rebuild_projection()
 
     rows = run(work(find_place(data_dir, database_url)))

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import typer
 
-from omninode_bridge import App
 from omninode_bridge.cli import output
 from omninode_bridge.cli.apps import every_app
+from omninode_bridge.cli.paging import pages
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from omninode_bridge import Bridge
     from omninode_bridge.cli.running import Place
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 dlq = typer.Typer(help="Look at dead letters, and try them again.", no_args_is_help=True)
 
-PAGE = 1_000
 COLUMNS = ["kind", "id", "workflow_key", "type", "reason", "attempts", "at", "reply_to", "detail"]
 Reason = Annotated[
     str | None,
@@ -41,16 +40,10 @@ def list_letters(
 
     async def look(place: Place) -> int:
         found = 0
-        async with place.reading(App("dead letters")) as bridge:
-            after: ModelDeadLetter | None = None
-            while limit is None or found < limit:
-                page = PAGE if limit is None else min(PAGE, limit - found)
-                letters = await bridge.dead_letters(reason=reason, after=after, limit=page)
+        async with place.reading() as bridge:
+            async for letters in pages(_reader(bridge, reason), limit):
                 _print_letters(letters, as_json=as_json)
                 found += len(letters)
-                if not letters:
-                    break
-                after = letters[-1]
         return found
 
     found = run(look(find_place(data_dir, database_url)))
@@ -68,7 +61,7 @@ def show_letter(
     """Show all that is stored of a dead letter; exit status 1 when there is none."""
 
     async def look(place: Place) -> Sequence[ModelDeadLetter]:
-        async with place.reading(App("dead letters")) as bridge:
+        async with place.reading() as bridge:
             return await bridge.dead_letter(letter_id)
 
     found = run(look(find_place(data_dir, database_url)))
@@ -129,7 +122,7 @@ def redrive_letters(
 
     async def work(place: Place) -> tuple[int, int | None]:
         if app is None:
-            async with place.reading(App("dead letters")) as bridge:
+            async with place.reading() as bridge:
                 return len(await send(bridge)), None
         async with place.writing(await every_app(place, app)) as bridge:
             sent = await send(bridge)
@@ -150,16 +143,20 @@ def redrive_letters(
 async def _all_but_those_of_runs(bridge: Bridge, reason: str | None) -> list[ModelDeadLetter]:
     """Return all that `dlq list` shows but what runs asked for, and say how many those are."""
     found: list[ModelDeadLetter] = []
-    after: ModelDeadLetter | None = None
     of_runs = 0
-    while page := await bridge.dead_letters(reason=reason, after=after, limit=PAGE):
-        after = page[-1]
+    async for page in pages(_reader(bridge, reason), None):
         theirs = [letter for letter in page if not letter.is_of_run]
         of_runs += len(page) - len(theirs)
         found += theirs
     if of_runs:
         output.say(f"{of_runs:,} left out: runs asked for them (`dlq list` shows which)")
     return found
+
+
+def _reader(
+    bridge: Bridge, reason: str | None
+) -> Callable[[ModelDeadLetter | None, int], Awaitable[Sequence[ModelDeadLetter]]]:
+    return lambda last, size: bridge.dead_letters(reason=reason, after=last, limit=size)
 
 
 def _line(letter: ModelDeadLetter) -> dict[str, Any]:

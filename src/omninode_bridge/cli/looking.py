@@ -10,9 +10,10 @@ from uuid import UUID
 
 import typer
 
-from omninode_bridge import App, InvalidAction
+from omninode_bridge import InvalidAction
 from omninode_bridge.cli import output
 from omninode_bridge.cli.apps import every_app
+from omninode_bridge.cli.paging import pages
 from omninode_bridge.cli.progress import counting
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place, run
 from omninode_bridge.core.message import check_workflow_key
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
     from omninode_bridge import Bridge
     from omninode_bridge.cli.running import Place
+    from omninode_bridge.infrastructure.entities import ModelWorkflowProjection
     from omninode_bridge.services.verifier import Verification
 
-PAGE = 1_000
 MISMATCHES_SHOWN = 20
 
 
@@ -39,8 +40,6 @@ Key = Annotated[
     str,
     typer.Argument(metavar="KEY", help="A workflow key: type:id.", callback=_checked_key),
 ]
-NOTHING = App("looking")
-"""Looking needs no reducer."""
 
 
 def show(
@@ -49,7 +48,7 @@ def show(
     """Show the canonical state of KEY; exit status 1 when nobody has ever changed it."""
 
     async def look(place: Place) -> dict[str, Any] | None:
-        async with place.reading(NOTHING) as bridge:
+        async with place.reading() as bridge:
             row = await bridge.state(key)
             return None if row is None else row.model_dump()
 
@@ -78,16 +77,18 @@ def list_keys(
     """List projections in the order of their keys."""
 
     async def look(place: Place) -> int:
-        found, last = 0, after
-        async with place.reading(NOTHING) as bridge:
-            while limit is None or found < limit:
-                page = PAGE if limit is None else min(PAGE, limit - found)
-                rows = await bridge.list(namespace=namespace, tag=tag, after=last, limit=page)
+        found = 0
+        async with place.reading() as bridge:
+
+            async def read(
+                last: ModelWorkflowProjection | None, size: int
+            ) -> Sequence[ModelWorkflowProjection]:
+                above = after if last is None else last.workflow_key
+                return await bridge.list(namespace=namespace, tag=tag, after=above, limit=size)
+
+            async for rows in pages(read, limit):
                 _print_projections([row.model_dump() for row in rows], as_json=as_json)
                 found += len(rows)
-                if len(rows) < page:
-                    break
-                last = rows[-1].workflow_key
         return found
 
     found = run(look(find_place(data_dir, database_url)))
@@ -101,12 +102,17 @@ def history(
     """List every version of KEY with its action; exit status 1 when there is none."""
 
     async def look(place: Place) -> int:
-        last = 0
-        async with place.reading(NOTHING) as bridge:
-            while page := await bridge.history(key, after=last, limit=PAGE):
-                _print_versions(page, as_json=as_json)
-                last = page[-1]["version"]
-        return last
+        versions = 0
+        async with place.reading() as bridge:
+
+            async def read(last: dict[str, Any] | None, size: int) -> Sequence[dict[str, Any]]:
+                above = 0 if last is None else last["version"]
+                return await bridge.history(key, after=above, limit=size)
+
+            async for rows in pages(read, None):
+                _print_versions(rows, as_json=as_json)
+                versions += len(rows)
+        return versions
 
     if not run(look(find_place(data_dir, database_url))):
         output.say(f"nothing was ever committed on {key}")
@@ -122,7 +128,7 @@ def explain(
     """Tell what became of an action: outcome, version, intents; exit status 1 when unknown."""
 
     async def look(place: Place) -> Sequence[dict[str, Any]]:
-        async with place.reading(NOTHING) as bridge:
+        async with place.reading() as bridge:
             return await bridge.explain(action_id)
 
     found = run(look(find_place(data_dir, database_url)))

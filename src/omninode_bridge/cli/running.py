@@ -38,6 +38,7 @@ _T = TypeVar("_T")
 
 INTERRUPTED: Final = 130
 SAY_AWAY_EVERY_S: Final = 10.0
+NOTHING: Final = App("looking")
 COLLECT_AFTER: Final = 50_000
 """Objects made before the collector looks for cycles: we make many objects and hardly a cycle."""
 
@@ -113,8 +114,8 @@ class Place:
             raise ConfigurationError(message)
 
     @asynccontextmanager
-    async def reading(self, app: App) -> AsyncIterator[Bridge]:
-        """Open a bridge that looks, beside whoever writes."""
+    async def reading(self, app: App = NOTHING) -> AsyncIterator[Bridge]:
+        """Open a bridge that looks, beside whoever writes; most looks need no reducer."""
         self.require_used()
         async with Bridge.open(
             app, data_dir=self.data_dir, database_url=self.database_url, writing=False

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omninode_bridge import App, InvalidAction
+from omninode_bridge import InvalidAction
 from omninode_bridge.cli import output
+from omninode_bridge.cli.paging import pages
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place
 from omninode_bridge.cli.running import run as run_work
 from omninode_bridge.core.message import check_workflow_key
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
 
     from omninode_bridge import RunOutcome, StepOutcome
     from omninode_bridge.cli.running import Place
+    from omninode_bridge.infrastructure.entities import ModelWorkflowProjection
 
-PAGE = 1_000
-NOTHING = App("looking")
-"""Looking needs no reducer."""
 
 run = typer.Typer(help="Look at one run.", no_args_is_help=True)
 
@@ -50,7 +49,7 @@ def show(
     """Show how far the run ID is, step by step; exit status 1 when it was never started."""
 
     async def look(place: Place) -> RunOutcome | None:
-        async with place.reading(NOTHING) as bridge:
+        async with place.reading() as bridge:
             return await bridge.run_outcome(workflow_id)
 
     found = run_work(look(find_place(data_dir, database_url)))
@@ -79,16 +78,18 @@ def runs(
     """List runs in the order of their ids."""
 
     async def look(place: Place) -> int:
-        found, last = 0, after
-        async with place.reading(NOTHING) as bridge:
-            while limit is None or found < limit:
-                page = PAGE if limit is None else min(PAGE, limit - found)
-                rows = await bridge.runs(tag=tag, after=last, limit=page)
+        found = 0
+        async with place.reading() as bridge:
+
+            async def read(
+                last: ModelWorkflowProjection | None, size: int
+            ) -> Sequence[ModelWorkflowProjection]:
+                above = after if last is None else last.workflow_key.partition(":")[2]
+                return await bridge.runs(tag=tag, after=above, limit=size)
+
+            async for rows in pages(read, limit):
                 _print_runs([_line(row.model_dump()) for row in rows], as_json=as_json)
                 found += len(rows)
-                if len(rows) < page:
-                    break
-                last = rows[-1].workflow_key.partition(":")[2]
         return found
 
     found = run_work(look(find_place(data_dir, database_url)))
