@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -10,9 +9,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from omninode_bridge.bench.load import SPREAD_KEYS, WARM_UP_S, Sample, resident_mb
+from omninode_bridge.bench.clients import Clients, Sample, resident_mb
+from omninode_bridge.bench.load import SPREAD_KEYS
 
 if TYPE_CHECKING:
+    import asyncio
+
     from omninode_bridge import Bridge, RunOutcome
 
 TIMEOUT_S: Final = 60.0
@@ -50,33 +52,19 @@ class SagaFigures:
         return asdict(self)
 
 
-class Saga:
+class Saga(Clients[SagaFigures]):
     """Clients that each start a run, wait for its end, and start the next."""
 
     def __init__(self, clients: int, seconds: float) -> None:
         """Have `clients` runs under way at once, for `seconds` after the warm-up."""
-        self.clients = clients
-        self.seconds = seconds
-        self._measuring = False
+        super().__init__(clients, seconds)
         self._completed = 0
         self._not_completed = 0
         self._runs = Sample()
         self._steps = Sample()
 
-    async def run(self, bridge: Bridge, pgbench_tps: float | None) -> SagaFigures:
-        """Warm up, measure, and return the figures once everything is done with."""
-        stop = asyncio.Event()
-        clients = [asyncio.create_task(self._client(bridge, stop)) for _ in range(self.clients)]
-        await asyncio.sleep(WARM_UP_S)
-        self._measuring, began = True, monotonic()
-        await asyncio.sleep(self.seconds)
-        self._measuring, took = False, monotonic() - began
-        stop.set()
-        await asyncio.gather(*clients)
-        await bridge.settled()
-        return self._figures(took, pgbench_tps)
-
-    async def _client(self, bridge: Bridge, stop: asyncio.Event) -> None:
+    async def keep_asking(self, bridge: Bridge, stop: asyncio.Event) -> None:
+        """Be one client: start a run, wait for its end, and start another."""
         contract = bridge.app.workflow(CONTRACT)
         while not stop.is_set():
             given = {name: random.randrange(SPREAD_KEYS) for name in ("first", "second")}  # noqa: S311 - no secret
@@ -96,21 +84,19 @@ class Saga:
                 took = datetime.fromisoformat(step.ended_at) - datetime.fromisoformat(step.asked_at)
                 self._steps.add(took.total_seconds())
 
-    def _figures(self, took: float, pgbench_tps: float | None) -> SagaFigures:
-        def ms(sample: Sample, percent: float) -> float:
-            return round(sample.percentile(percent) * 1000, 3)
-
+    def figures(self, took: float, pgbench_tps: float | None) -> SagaFigures:
+        """Return what was measured in `took` seconds."""
         return SagaFigures(
             mode="saga",
             clients=self.clients,
             seconds=round(took, 3),
             runs_per_s=round(self._completed / took, 1),
             steps_per_s=round(self._completed * len(STEPS) / took, 1),
-            run_p50_ms=ms(self._runs, 50),
-            run_p95_ms=ms(self._runs, 95),
-            run_p99_ms=ms(self._runs, 99),
-            step_p50_ms=ms(self._steps, 50),
-            step_p99_ms=ms(self._steps, 99),
+            run_p50_ms=self._runs.ms(50),
+            run_p95_ms=self._runs.ms(95),
+            run_p99_ms=self._runs.ms(99),
+            step_p50_ms=self._steps.ms(50),
+            step_p99_ms=self._steps.ms(99),
             not_completed=self._not_completed,
             rss_mb=round(resident_mb(), 1),
             pgbench_tps=pgbench_tps,
