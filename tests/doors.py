@@ -12,14 +12,14 @@ from uuid import UUID, uuid4
 from omninode_bridge.core.fsm_workflow import FSM_WORKFLOWS
 from omninode_bridge.core.machine import WORKFLOW
 from omninode_bridge.core.message import SealedAction
-from omninode_bridge.host import PartitionHost, World
+from omninode_bridge.host import PartitionHost
 from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.infrastructure.event_bus import MemoryEventBus
 from omninode_bridge.nodes.database_adapter_effect.v1_0_0.node import NodeBridgeStoreEffect
 from omninode_bridge.services.fsm_state_manager import FSMStateManager
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import WAIT_S, app
-from tests.unit.workers import Dice
+from tests.hosts import hosted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -63,30 +63,15 @@ async def projected(world: MemoryWorld) -> bool:
 async def opened(world: MemoryWorld) -> AsyncIterator[Doors]:
     """Run a host on `world`, with a manager and a store effect of its own."""
     facts: list[Observation] = []
-    hosted = World(
-        partitions=PARTITIONS,
+    doors = hosted(
+        world,
         name="doors",
         lease=LEASE,
         key_types=KEY_TYPES,
-        codec=CODEC,
-        store=world.store,
-        outcomes=world.store,
-        actions=world.actions,
-        timers=world.timers,
-        intents=world.intents,
-        projections=world.projections,
-        leases=world.leases,
-        effect_types={},
-        effect_log=world.effects,
-        parked_effects=world.effects,
-        effect_ends=world.effects,
-        clock=world.clock,
         new_id=uuid4,
-        uniform=Dice(),
         observe=facts.append,
-        advanced=lambda _: None,
     )
-    async with PartitionHost(hosted) as host:
+    async with PartitionHost(doors) as host:
 
         async def submit(
             key: str,

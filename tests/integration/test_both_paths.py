@@ -170,6 +170,7 @@ async def test_bridges_of_both_kinds_take_over_from_each_other_in_the_middle_of_
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # R3, R4, R12
     # What is free is found four times in this time.
+    # A bound only: at five seconds a test would wait for each change of hands.
     monkeypatch.setattr("omninode_bridge.app.bridge.LEASE", timedelta(seconds=1))
     clients = Clients()
     async with AsyncExitStack() as before, asyncio.TaskGroup() as group:
@@ -241,6 +242,7 @@ async def test_both_at_once_on_one_key_stay_correct(database_url: str) -> None: 
 async def test_bridges_of_both_kinds_share_the_partitions_of_a_server(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # R10, R12
+    # A bound only: at five seconds a test would wait for each change of hands.
     monkeypatch.setattr("omninode_bridge.app.bridge.LEASE", timedelta(seconds=1))
     seen: list[Observation] = []
     async with (

@@ -92,6 +92,7 @@ async def test_what_waits_to_be_sent_is_bounded(redis_server: RedisServer) -> No
 async def test_an_answer_that_cannot_be_names_nothing(
     answer: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A real Redis answers what its script says: another script is another answer.
     monkeypatch.setattr(redis_hints, "SEEN", answer)
     async with RedisHints(redis_server.url) as hints:
         assert await hints.seen(IDS) == []

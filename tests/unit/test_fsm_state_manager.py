@@ -189,6 +189,7 @@ async def test_after_a_restart_what_can_still_move_is_found_again() -> None:
 
 
 async def test_recovery_pages_through_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A bound only: so few workflows fill several pages.
     monkeypatch.setattr("omninode_bridge.services.fsm_state_manager.PAGE", 2)
     async with opened(new_world()) as doors:
         names = [f"w{n}" for n in range(7)]

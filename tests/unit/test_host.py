@@ -28,7 +28,8 @@ from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.reducer_service import ReducerService
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import until
-from tests.unit.workers import CODEC, KEY_TYPES, Dice, NewIds, action, some_turns
+from tests.hosts import hosted as hosted_on
+from tests.unit.workers import NewIds, action, some_turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,28 +57,11 @@ def hosted(
     pure_reducer: bool = True,
 ) -> Hosted:
     """Return what a host on `world` needs of it."""
-    return Hosted(
-        partitions=PARTITIONS,
-        name="a host",
+    return hosted_on(
+        world,
         lease=LEASE,
-        key_types=KEY_TYPES,
-        codec=CODEC,
-        store=world.store,
-        outcomes=world.store,
-        actions=world.actions,
-        timers=world.timers,
-        intents=world.intents,
-        effect_types={},
-        effect_log=world.effects,
-        parked_effects=world.effects,
-        effect_ends=world.effects,
-        projections=world.projections,
-        leases=world.leases,
-        clock=world.clock,
         new_id=ids or NewIds(),
-        uniform=Dice(),
         observe=(lambda _: None) if seen is None else seen.append,
-        advanced=lambda _: None,
         pure_reducer=pure_reducer,
     )
 

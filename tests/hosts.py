@@ -1,0 +1,44 @@
+"""What a host needs of the world, for tests that run one in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from omninode_bridge.host import World
+from tests.unit.workers import CODEC, KEY_TYPES, LEASE, Dice, NewIds
+
+if TYPE_CHECKING:
+    from omninode_bridge.testing import MemoryWorld
+
+
+def hosted(
+    world: MemoryWorld,
+    **others: Any,  # noqa: ANN401 - fields of a World that a test has of its own
+) -> World:
+    """Return what a host on `world` needs of it."""
+    fields: dict[str, Any] = {
+        "name": "a host",
+        "lease": LEASE,
+        "key_types": KEY_TYPES,
+        "effect_types": {},
+        "new_id": NewIds(),
+        "uniform": Dice(),
+        "observe": lambda _: None,
+        "advanced": lambda _: None,
+    }
+    return World(
+        partitions=world.partitions,
+        codec=CODEC,
+        store=world.store,
+        outcomes=world.store,
+        actions=world.actions,
+        timers=world.timers,
+        intents=world.intents,
+        effect_log=world.effects,
+        parked_effects=world.effects,
+        effect_ends=world.effects,
+        projections=world.projections,
+        leases=world.leases,
+        clock=world.clock,
+        **(fields | others),
+    )
