@@ -39,9 +39,11 @@ check: $(INSTALLED) ## Compare the files below a folder [DIR=.] with their stamp
 	@if [ "$$DIR" -ef . ]; then set -- $(addprefix --exclude ,$(NOT_OURS)); fi; \
 	  $(BRIDGE) check "$$DIR" --namespace "$$NS" --data-dir "$$DATA" "$$@"
 
-# A file's tests stay together: they share what its fixtures have started.
+# A file's tests stay together: they share what its fixtures have started. In the order of the folders
+# the long ones come before the unit tests, so that both workers are busy to the end.
 test: $(INSTALLED) ## Run all tests but the soak, with coverage [WORKERS=auto] [PYTEST_OPTIONS=]
-	$(BIN)/pytest --cov --numprocesses $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/pytest --cov --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  $(PYTEST_OPTIONS)
 
 lint: $(INSTALLED) ## Check style, types and the arrows between the rooms
 	$(BIN)/ruff check .

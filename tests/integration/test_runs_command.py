@@ -70,7 +70,8 @@ def test_runs_are_chosen_by_status_and_by_page(program: Program) -> None:
 def test_runs_are_drawn_as_a_table(program: Program) -> None:
     done = program.run("runs")
     _, bad, good = done.out.decode().splitlines()
-    assert bad.split()[:5] == ["bad", "order", "COMPENSATED", "2", "undone"]
+    # The card was refused, so there is nothing of it to undo.
+    assert bad.split()[:7] == ["bad", "order", "COMPENSATED", "1", "failed,", "1", "undone"]
     assert good.split()[:5] == ["good", "order", "COMPLETED", "2", "done"]
     assert "2 runs" in done.words
 
@@ -96,7 +97,7 @@ def test_a_run_is_drawn_step_by_step(program: Program) -> None:
     assert "run bad: COMPENSATED" in drawn
     *_, first, second = drawn.splitlines()
     assert first.split()[:4] == ["reserve", "-", "UNDONE", "1"]
-    assert second.split()[:4] == ["charge", "reserve", "UNDONE", "1"]
+    assert second.split()[:4] == ["charge", "reserve", "FAILED", "1"]
     assert "dead: the card has no money" in second
 
 
