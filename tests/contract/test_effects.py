@@ -109,6 +109,17 @@ async def test_an_end_that_is_told_again_changes_nothing(ports: Ports) -> None:
     assert await due(ports) == [], "what is over does not wait"
 
 
+async def test_an_end_that_is_told_again_beside_a_new_one_follows_once(ports: Ports) -> None:
+    first, second = await asked_for(ports, 2)
+    ends = [
+        done(effect, 1, EffectResult({}, (Intent.submit(target, "Counted", {}),)), CODEC)
+        for effect, target in ((first, "counter:8"), (second, "counter:9"))
+    ]
+    await settle(ports, ends[0])
+    await settle(ports, *ends, position=3)
+    assert await targets(ports) == ["counter:8", "counter:9"]
+
+
 async def test_the_position_of_effects_never_goes_back(ports: Ports) -> None:
     await asked_for(ports, 3)
     await settle(ports, position=3)

@@ -80,6 +80,15 @@ async def test_a_follow_up_that_is_due_later_is_set_once(ports: Ports) -> None: 
     assert [one.action_id for one in await logged(ports)] == [now.action_id, later.action_id]
 
 
+async def test_of_follow_ups_taken_over_in_part_only_the_rest_is_set(ports: Ports) -> None:  # R10
+    first, second = await due(ports, HOUR), await due(ports, 2 * HOUR)
+    assert await ports.actions.append(0, [first], Source(1, 2, [1])) == 1
+    assert await ports.actions.append(0, [first, second], Source(1, 3, [1, 2])) == 1
+    await ports.beside.let_pass(3 * HOUR)
+    assert await ports.timers.fire(0, 10) == (2, None)
+    assert [one.action_id for one in await logged(ports)] == [first.action_id, second.action_id]
+
+
 async def test_timers_of_another_partition_are_left_alone(ports: Ports) -> None:  # R11
     await ports.actions.append(1, [await due(ports, HOUR)])
     await ports.beside.let_pass(2 * HOUR)

@@ -529,6 +529,50 @@ async def test_after_an_error_that_nobody_expected_the_runner_begins_again() -> 
     assert handlers.numbers() == [0, 1, 0, 1, 0], "at least once"
 
 
+class RefusingLook:
+    """Parked effects that cannot be looked for once, after somebody said so."""
+
+    def __init__(self, world: MemoryWorld) -> None:
+        """Refuse nothing yet."""
+        self._world = world
+        self.find = world.effects.find
+        self.refuses = False
+
+    async def due(self, *arguments: Any) -> Any:  # noqa: ANN401 - the port's
+        """Look, or refuse."""
+        if self.refuses:
+            self.refuses = False
+            raise DatabaseRefused("42501", "no permission")
+        return await self._world.effects.due(*arguments)
+
+
+async def test_what_had_not_become_durable_before_an_error_is_forgotten_with_it() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail")
+    looks = RefusingLook(world)
+
+    async def fail_once(_: EffectCall) -> None:
+        if len(handlers.calls) == 1:
+            looks.refuses, started.runner._next_due = True, 0.0  # before anything is settled
+            message = "the first time"
+            raise ValueError(message)
+
+    started = Running(world, [handlers.effect("Mail", fail_once)], None)
+    started.runner._parked = looks
+    with pytest.raises(DatabaseRefused):
+        await started.task
+    again = asyncio.create_task(started.runner.run())
+    await started.until_settled(2)
+    for _ in range(20):  # nothing of the failed attempt is left to be taken up again
+        advance(world)
+        started.runner._next_due = 0.0
+        started.runner.intents_grew()
+        await asyncio.sleep(0.002)
+    started.runner.stop()
+    await again
+    assert [call.attempt for call in handlers.calls] == [1, 1]
+
+
 async def test_an_effect_that_cannot_be_parked_is_dead_and_holds_nobody_up() -> None:
     world, handlers = new_world(), Handlers()
 

@@ -102,8 +102,6 @@ class EffectWindow:
         # was in the log. And what is parked goes before what comes from the log.
         if place.lane in (self._lanes if place.parked else self._waiting):
             return False
-        if place.parked:
-            self._waiting.setdefault(place.lane, set()).add(place.offset)
         lane = self._lanes.setdefault(place.lane, deque())
         lane.append(place.offset)
         if len(lane) == 1:

@@ -159,7 +159,8 @@ class MemoryEffects:
         for end in new.values():
             offset = end.effect.entry.offset
             here.effects_ended[offset, end.effect.redriven] = end
-            here.effects.pop(offset, None)
+            if end.effect.parked:
+                here.effects.pop(offset, None)
             if end.status == "dead":
                 again = replace(end.effect, attempts=end.attempts, parked=True)
                 here.effects[offset] = EffectRow(again, "dead", self._clock())
