@@ -38,7 +38,7 @@ def declared(failing: float) -> App:
     app = App("effects under a snapshot")
 
     @app.reducer("order")
-    def _(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001
+    def _(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001 - the signature it has to have
         return Transition({"n": action.payload["n"]}, (Intent("Mail", payload=action.payload),))
 
     @app.effect("Mail", base_ms=50, cap_ms=500)

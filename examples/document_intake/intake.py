@@ -61,7 +61,7 @@ def library(state: dict[str, Any], action: Action) -> Transition | Rejection:
 
 
 @app.projection("document")
-def view(key: str, state: dict[str, Any], action_type: str, committed_at: Any) -> Projection:  # noqa: ANN401, ARG001
+def view(key: str, state: dict[str, Any], action_type: str, committed_at: Any) -> Projection:  # noqa: ANN401, ARG001 - the signature it has to have
     """List documents by status and namespace."""
     return Projection(tag=state["status"], namespace=state["namespace"])
 

@@ -33,7 +33,7 @@ def program() -> Iterator[Program]:
                 payload = {"gateway": "/dev/null", "effect": "Refuse"}
                 await bridge.submit("order:3", "Placed", payload)
                 # No event tells that the letter is written.
-                while not await bridge.dead_letters(reason="dead"):  # noqa: ASYNC110
+                while not await bridge.dead_letters(reason="dead"):  # noqa: ASYNC110 - no event of ours tells it
                     await asyncio.sleep(0.01)
 
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:

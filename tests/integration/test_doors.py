@@ -73,7 +73,7 @@ async def processed(
     return await bridge.nodes.reducer.process(ModelReducerInput.model_validate(document))
 
 
-def persisting(output: ModelReducerOutput, **terms: Any) -> ModelContractEffect:  # noqa: ANN401
+def persisting(output: ModelReducerOutput, **terms: Any) -> ModelContractEffect:  # noqa: ANN401 - handed on as they are
     """Return what the first intent asks the store effect for."""
     intent = output.intents[0]
     assert (intent.intent_type, intent.target) == ("PersistState", "store_effect")
@@ -324,7 +324,7 @@ class CountedDatabase(Database):
         super().__init__({"dsn": database_url}, connections_max=2)
         self.asked: list[int] = []
 
-    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:  # noqa: ANN401
+    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:  # noqa: ANN401 - whatever a test says
         """Look."""
         self.asked.append(len(arguments[0]))
         return await super().fetch(statement, *arguments)

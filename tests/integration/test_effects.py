@@ -48,7 +48,7 @@ ORDERS: Final = 60
 
 
 @asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Bridge]:  # noqa: ANN401
+async def opened(url: str, **options: Any) -> AsyncIterator[Bridge]:  # noqa: ANN401 - handed on as they are
     """Open a bridge on the test's database."""
     async with Bridge.open(app, database_url=url, **options) as bridge:
         yield bridge
@@ -151,7 +151,7 @@ async def test_settled_does_not_wait_for_a_time_to_come_nor_for_others_handlers(
     patient = App("patient")
 
     @patient.reducer("order")
-    def _(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001
+    def _(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001 - the signature it has to have
         later = action.occurred_at + timedelta(hours=1)
         return Transition({}, (Intent("Charge", due_at=later), Intent("Nobody")))
 
@@ -373,7 +373,7 @@ async def test_a_dead_action_is_redriven_under_its_id_and_once(database_url: str
     broken, mended = App("shop"), App("shop")
 
     @broken.reducer("order")
-    def _(state: dict[str, Any], action: object) -> Any:  # noqa: ANN401, ARG001
+    def _(state: dict[str, Any], action: object) -> Any:  # noqa: ANN401, ARG001 - the signature it has to have
         raise RuntimeError("a bug")
 
     mended.reducer("order")(app.key_types()["order"].reduce)
@@ -409,7 +409,7 @@ async def test_who_asked_for_an_action_hears_of_the_give_up_and_of_the_redrive(
     broken, mended = App("shop"), App("shop")
 
     @broken.reducer("order")
-    def _(state: dict[str, Any], action: object) -> Any:  # noqa: ANN401, ARG001
+    def _(state: dict[str, Any], action: object) -> Any:  # noqa: ANN401, ARG001 - the signature it has to have
         raise RuntimeError("a bug")
 
     def listen(state: dict[str, Any], action: Action) -> Transition:

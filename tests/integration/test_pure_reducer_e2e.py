@@ -54,7 +54,7 @@ def _order(state: dict[str, Any], action: Action) -> Transition | Rejection:
 
 
 @shop.projection("order")
-def _view(key: str, state: dict[str, Any], action_type: str, committed_at: datetime) -> Projection:  # noqa: ARG001
+def _view(key: str, state: dict[str, Any], action_type: str, committed_at: datetime) -> Projection:  # noqa: ARG001 - the signature it has to have
     tag = "reserved" if state.get("reserved") else state.get("status", "new")
     return Projection(tag=tag, namespace="shop", indices={"total": state.get("total", 0)})
 

@@ -61,7 +61,7 @@ def statuses(outcome: RunOutcome) -> dict[str, str]:
     return {step.name: step.status for step in outcome.steps}
 
 
-def holding(name: str, sku: str, **policy: Any) -> dict[str, Any]:  # noqa: ANN401
+def holding(name: str, sku: str, **policy: Any) -> dict[str, Any]:  # noqa: ANN401 - handed on as they are
     """Return a step like `reserve`, of another name and on another key."""
     step = reserve(**policy) | {"name": name}
     step["action"] = step["action"] | {"key": f"stock:{sku}"}

@@ -47,14 +47,14 @@ if TYPE_CHECKING:
     from omninode_bridge.testing.interruptions import Call, When
 
 
-async def direct(world: MemoryWorld, **options: Any) -> Running[DirectPath]:  # noqa: ANN401
+async def direct(world: MemoryWorld, **options: Any) -> Running[DirectPath]:  # noqa: ANN401 - handed on as they are
     """Return a direct path that has not begun."""
     return await hired_as(DirectPath, world, **options)
 
 
 def directly(
     world: MemoryWorld,
-    **options: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401 - handed on as they are
 ) -> AbstractAsyncContextManager[Running[DirectPath]]:
     """Run a direct path for the length of the block."""
     return working_as(DirectPath, world, **options)
@@ -163,7 +163,7 @@ async def test_a_hint_during_a_look_at_the_log_is_not_lost() -> None:
         looked = asyncio.Event()
         read = world.actions.read
 
-        async def slowly(partition: int, position: int, limit: int) -> Any:  # noqa: ANN401
+        async def slowly(partition: int, position: int, limit: int) -> Any:  # noqa: ANN401 - whatever a test says
             page = await read(partition, position, limit)
             looked.set()
             await some_turns(5)

@@ -40,7 +40,7 @@ QUICK: Final = Backoff(3, 1, 2)
 NOT_OVER: Final = timedelta(seconds=1)
 
 
-def _ask(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001
+def _ask(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001 - the signature it has to have
     """Ask for the effects that the payload names."""
     asked = tuple(
         Intent(name, payload={"n": n}, reply_to=action.payload.get("reply_to"))
@@ -77,7 +77,7 @@ class Handlers:
     ) -> EffectType:
         """Return an effect that does `do`."""
 
-        async def handle(call: EffectCall) -> Any:  # noqa: ANN401
+        async def handle(call: EffectCall) -> Any:  # noqa: ANN401 - whatever a test says
             self.calls.append(call)
             self.under_way += 1
             self.most = max(self.most, self.under_way)
@@ -202,7 +202,7 @@ async def test_an_end_that_was_not_durable_is_done_again_with_the_same_id() -> N
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", ["effects.settle", "effects.read", "effects.due", "effects.begin"])
-async def test_a_lost_connection_loses_and_doubles_nothing(call: Any, when: When) -> None:  # noqa: ANN401
+async def test_a_lost_connection_loses_and_doubles_nothing(call: Any, when: When) -> None:  # noqa: ANN401 - whatever a test says
     world, handlers = new_world(), Handlers()
     follow = EffectResult({"ok": True}, (Intent.submit("counter:1", "Counted", {"amount": 1}),))
 
@@ -432,7 +432,7 @@ async def test_a_cancelled_effect_is_tried_no_more_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("parked", [True, False])
-async def test_one_that_has_not_begun_was_certainly_not_done(parked: bool) -> None:  # noqa: FBT001
+async def test_one_that_has_not_begun_was_certainly_not_done(parked: bool) -> None:  # noqa: FBT001 - a parameter of the test
     world, handlers = new_world(), Handlers()
     asked = await ask_for(world, "Other", reply_to="counter:1")
     if parked:
@@ -460,7 +460,7 @@ async def test_a_cancellation_that_comes_too_late_changes_nothing() -> None:
 async def test_a_transactional_handler_writes_together_with_its_end() -> None:
     world, written = new_world(), []
 
-    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401
+    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401 - whatever a test says
         connection.append(lambda: written.append(call.intent_id))
         if call.attempt == 1:
             message = "after having written"
@@ -476,7 +476,7 @@ async def test_a_transactional_handler_writes_together_with_its_end() -> None:
 async def test_a_transaction_whose_reply_is_lost_is_not_done_twice() -> None:
     world, written = new_world(), []
 
-    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401
+    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401 - whatever a test says
         connection.append(lambda: written.append(call.intent_id))
 
     world.interrupt("effects.transaction", when="after")
@@ -661,7 +661,7 @@ async def test_closing_costs_nobody_an_attempt() -> None:
 async def test_an_outage_is_no_attempt_of_a_transactional_handler() -> None:
     world, written = new_world(), []
 
-    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401
+    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401 - whatever a test says
         connection.append(lambda: written.append(call.attempt))
 
     world.interrupt("effects.transaction", when="before", times=5)

@@ -68,7 +68,7 @@ class StepsOverTheBus:
         return versions
 
 
-def contract(**more: Any) -> ModelContractOrchestrator:  # noqa: ANN401
+def contract(**more: Any) -> ModelContractOrchestrator:  # noqa: ANN401 - handed on as they are
     steps = [
         {"operation": "persist_state", "workflow_key": "counter:1", "expected_version": version}
         for version in (0, 1)

@@ -19,7 +19,7 @@ from tests.doors import Doors, new_world, opened
 EVERY = (StateCommitted, StateConflict, ReducerGaveUp)
 
 
-def persist(version: int, action_id: UUID, **more: Any) -> ModelContractEffect:  # noqa: ANN401
+def persist(version: int, action_id: UUID, **more: Any) -> ModelContractEffect:  # noqa: ANN401 - handed on as they are
     terms = {name: more.pop(name) for name in ("epoch", "lease_id") if name in more}
     return ModelContractEffect(
         input_data={

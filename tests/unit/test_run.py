@@ -40,7 +40,7 @@ class Story:
         contract = {"name": "story", "version": 1, "steps": list(steps)}
         self.comes("RunStarted", {"contract": contract, "input": given_input})
 
-    def comes(self, action_type: str, payload: dict[str, Any], **terms: Any) -> list[Any]:  # noqa: ANN401
+    def comes(self, action_type: str, payload: dict[str, Any], **terms: Any) -> list[Any]:  # noqa: ANN401 - handed on as they are
         """Let an action come, which is absorbed; return what follows from it."""
         self.last = self.told.when_action(self.action(action_type, payload, **terms))
         self.told = replace(self.told, state=self.last.state_after())
@@ -50,7 +50,7 @@ class Story:
         """Demand that an action is rejected."""
         self.told.when_action(self.action(action_type, payload)).then_rejected(reason)
 
-    def action(self, action_type: str, payload: dict[str, Any], **terms: Any) -> Action:  # noqa: ANN401
+    def action(self, action_type: str, payload: dict[str, Any], **terms: Any) -> Action:  # noqa: ANN401 - handed on as they are
         """Return the next action, a second after the one before."""
         self.numbers += 1
         self.now += timedelta(seconds=1)
@@ -73,7 +73,7 @@ class Story:
         record = self.state["steps"][name]
         return str(record.get("ask") or record["undo"]["ask"])
 
-    def committed(self, name: str, version: int = 1, **terms: Any) -> list[Any]:  # noqa: ANN401
+    def committed(self, name: str, version: int = 1, **terms: Any) -> list[Any]:  # noqa: ANN401 - handed on as they are
         """Let the key that a step asked commit."""
         told = {"workflow_key": "k:1", "action_id": self.ask(name), "event": "StateCommitted"}
         return self.comes("ActionAnswered", told | {"version": version}, **terms)
@@ -84,7 +84,7 @@ class Story:
         told |= {"attempts": 1, "reason": reason, "detail": detail, "version": 0}  # type: ignore[dict-item]
         return self.comes("ActionAnswered", told)
 
-    def effect(self, name: str, status: str, result: Any = None, **terms: Any) -> list[Any]:  # noqa: ANN401
+    def effect(self, name: str, status: str, result: Any = None, **terms: Any) -> list[Any]:  # noqa: ANN401 - handed on as they are
         """Let the effect that a step asked for end."""
         told = {"intent_id": self.ask(name), "intent_type": "E", "status": status, "detail": "no"}
         told |= {"result": result, "attempts": 1, "maybe_done": False} | terms
@@ -99,14 +99,14 @@ class Story:
         return [step.status for step in self.outcome.steps]
 
 
-def act(name: str, *after: str, **policy: Any) -> dict[str, Any]:  # noqa: ANN401
+def act(name: str, *after: str, **policy: Any) -> dict[str, Any]:  # noqa: ANN401 - handed on as they are
     """Return a step that asks for an action, and one that undoes it."""
     action = {"key": f"k:{name}", "type": "Did", "payload": {"id": "{step_id}"}}
     undo = {"action": {"key": f"k:{name}", "type": "Undid"}}
     return {"name": name, "depends_on": list(after), "action": action, "undo": undo} | policy
 
 
-def effect(name: str, *after: str, **policy: Any) -> dict[str, Any]:  # noqa: ANN401
+def effect(name: str, *after: str, **policy: Any) -> dict[str, Any]:  # noqa: ANN401 - handed on as they are
     """Return a step that asks for an effect."""
     asked = {"name": "E", "payload": {"id": "{step_id}"}}
     return {"name": name, "depends_on": list(after), "effect": asked, "undo": "none"} | policy
@@ -316,7 +316,7 @@ def test_an_undo_that_cannot_be_asked_for_has_failed() -> None:
 
 
 @pytest.mark.parametrize(("reason", "again"), [("cancelled", True), ("rejected", False)])
-def test_an_undo_out_of_time_is_cancelled_and_asked_for_again(reason: str, again: bool) -> None:  # noqa: FBT001
+def test_an_undo_out_of_time_is_cancelled_and_asked_for_again(reason: str, again: bool) -> None:  # noqa: FBT001 - a parameter of the test
     undo = {"action": {"key": "k:a", "type": "Undid"}, "timeout_ms": 100}
     story = Story(act("a", undo=undo), act("b", "a"))
     story.committed("a")
@@ -435,7 +435,7 @@ def test_a_timer_or_a_reply_of_an_attempt_that_is_over_changes_nothing() -> None
     ("reason", "again"),
     [("reducer_error", True), ("conflict", True), ("rejected", False), ("invalid", False)],
 )
-def test_a_decision_is_not_asked_for_again(reason: str, again: bool) -> None:  # noqa: FBT001
+def test_a_decision_is_not_asked_for_again(reason: str, again: bool) -> None:  # noqa: FBT001 - a parameter of the test
     story = Story(act("a", retry={"attempts": 2}))
     assert types(story.gave_up("a", reason)) == (["Did"] if again else [])
 

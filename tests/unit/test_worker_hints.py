@@ -188,7 +188,7 @@ async def worked_off(
     """Work off one history: fresh ones, repeats in a batch and later, rejections, reused ids."""
     ids = [UUID(int=number) for number in range(1, 9)]
 
-    def ask(number: int, key: str = KEY, **terms: Any) -> SealedAction:  # noqa: ANN401
+    def ask(number: int, key: str = KEY, **terms: Any) -> SealedAction:  # noqa: ANN401 - handed on as they are
         return action(key, action_id=ids[number], **terms)
 
     history = [

@@ -125,7 +125,7 @@ def new_world(**options: Any) -> MemoryWorld:  # noqa: ANN401
     return MemoryWorld(clock=SettableClock(), partitions=1, **options)
 
 
-async def hired(world: MemoryWorld, **options: Any) -> Running[ReducerService]:  # noqa: ANN401
+async def hired(world: MemoryWorld, **options: Any) -> Running[ReducerService]:  # noqa: ANN401 - handed on as they are
     """Return a partition worker that owns partition 0 and has not begun."""
     return await hired_as(ReducerService, world, **options)
 
@@ -173,7 +173,7 @@ async def hired_as(
 @asynccontextmanager
 async def working(
     world: MemoryWorld,
-    **options: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401 - handed on as they are
 ) -> AsyncIterator[Running[ReducerService]]:
     """Run a partition worker; it has answered everything when the block is left."""
     async with working_as(ReducerService, world, **options) as running:
@@ -184,7 +184,7 @@ async def working(
 async def working_as(
     kind: type[_W],
     world: MemoryWorld,
-    **options: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401 - handed on as they are
 ) -> AsyncIterator[Running[_W]]:
     """Run a worker of this kind; it has answered everything when the block is left."""
     running = await hired_as(kind, world, **options)

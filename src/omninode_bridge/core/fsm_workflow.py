@@ -127,8 +127,8 @@ def reduce(state: dict[str, Any], action: Action) -> Transition | Rejection:
 def project(
     workflow_key: str,  # noqa: ARG001 - the signature every projection has
     state: dict[str, Any],
-    action_type: str,  # noqa: ARG001
-    committed_at: datetime,  # noqa: ARG001
+    action_type: str,  # noqa: ARG001 - the signature it has to have
+    committed_at: datetime,  # noqa: ARG001 - the signature it has to have
 ) -> Projection:
     """Show the state as the tag; the namespace parts those that can still move from the others."""
     machine = machine_of(state["machine"])

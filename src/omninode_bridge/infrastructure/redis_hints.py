@@ -150,7 +150,7 @@ class RedisHints:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._client.eval(script, 0, *arguments)
         # The driver, the server and the network have many ways to fail; none is the worker's.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - whatever it is, Redis is left alone for a while
             self._breaker.failed(monotonic())
             self._observe(LoopStumbled("hints", None, self._breaker.failures, error))
             return None

@@ -143,8 +143,8 @@ def _missing(contract: RunContract, begun: Mapping[str, Any]) -> str:
 def project_run(
     key: str,  # noqa: ARG001 - the signature every projection has
     state: dict[str, Any],
-    action_type: str,  # noqa: ARG001
-    committed_at: datetime,  # noqa: ARG001
+    action_type: str,  # noqa: ARG001 - the signature it has to have
+    committed_at: datetime,  # noqa: ARG001 - the signature it has to have
 ) -> Projection:
     """Show the status as the tag, the contract as the namespace, and how many steps are how far."""
     counts = Counter(record["status"].lower() for record in state["steps"].values())
