@@ -1,6 +1,7 @@
 """Fixtures for all tiers, and how thoroughly the property tests look."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -14,6 +15,11 @@ settings.register_profile(
     "ours", max_examples=60, deadline=None, derandomize="CI" in os.environ, print_blob=True
 )
 settings.load_profile("ours")
+
+# A script that starts the tests in the background has them ignore SIGINT, and with them all that
+# they start: what Ctrl-C does could not be seen.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = [
     "database",
