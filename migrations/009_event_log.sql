@@ -194,8 +194,9 @@ END $$;
 -- that were read, with the versions the fold started from. p_state_* are the new states.
 -- p_entry_* are the absorbed actions in the order of the log, p_gave_up_* the given-up ones,
 -- p_intent_* the intents in order, p_fsm_* the transitions of state machines. p_remember_s is in
--- seconds; NULL is for ever. p_redrives are the ids that were given up once and are tried again: a
--- give-up remembered under one of them is not known, but replaced.
+-- seconds; NULL is for ever. p_redrive_* are those actions that were given up once and are tried
+-- again: a give-up remembered of one of them is not known, but replaced. An id is a key's own: that
+-- another key has the same one means nothing.
 --
 -- Returns the first offset of each topic; or, when it refuses, `refusal` and nothing else.
 --
@@ -231,7 +232,8 @@ CREATE FUNCTION event_log_commit_v1(
     p_gave_up_remember_s FLOAT8[], p_gave_up_outcomes TEXT[], p_gave_ups TEXT[],
     p_intent_ids UUID[], p_intent_types TEXT[], p_intent_targets TEXT[], p_intent_keys TEXT[],
     p_intent_actions UUID[], p_intents TEXT[],
-    p_fsm_keys TEXT[], p_fsm_actions UUID[], p_fsm_transitions TEXT[], p_redrives UUID[],
+    p_fsm_keys TEXT[], p_fsm_actions UUID[], p_fsm_transitions TEXT[],
+    p_redrive_keys TEXT[], p_redrive_ids UUID[],
     OUT refusal JSONB, OUT state_committed_first BIGINT, OUT reducer_gave_up_first BIGINT,
     OUT intent_first BIGINT
 )
@@ -277,7 +279,9 @@ BEGIN
           UNION ALL
           SELECT * FROM unnest(p_gave_up_keys, p_gave_up_ids)) AS a(key, id)
     JOIN action_dedup_log d ON d.workflow_key = a.key AND d.action_id = a.id
-    WHERE NOT (d.action_id = ANY (p_redrives) AND d.outcome ->> 'event' = 'ReducerGaveUp');
+    WHERE NOT (d.outcome ->> 'event' = 'ReducerGaveUp'
+               AND EXISTS (SELECT FROM unnest(p_redrive_keys, p_redrive_ids) AS r(key, id)
+                           WHERE r.key = d.workflow_key AND r.id = d.action_id));
 
     IF is_moved OR stale IS NOT NULL OR known IS NOT NULL THEN
         refusal := jsonb_build_object('moved', is_moved, 'stale', coalesce(stale, '{}'),
@@ -285,12 +289,10 @@ BEGIN
         RETURN;
     END IF;
 
-    IF cardinality(p_redrives) > 0 THEN
+    IF cardinality(p_redrive_ids) > 0 THEN
         DELETE FROM action_dedup_log d
-        USING (SELECT * FROM unnest(p_entry_keys, p_entry_ids)
-               UNION ALL
-               SELECT * FROM unnest(p_gave_up_keys, p_gave_up_ids)) AS a(key, id)
-        WHERE d.workflow_key = a.key AND d.action_id = a.id AND d.action_id = ANY (p_redrives);
+        USING unnest(p_redrive_keys, p_redrive_ids) AS r(key, id)
+        WHERE d.workflow_key = r.key AND d.action_id = r.id;
     END IF;
 
     INSERT INTO workflow_state AS w

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
@@ -20,7 +21,6 @@ from tests.contract.ports import AT, CODEC, LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from omninode_bridge.core.message import Action, Outcome
     from omninode_bridge.ports import (
@@ -34,7 +34,9 @@ KEYS: Final = [f"counter:{n}" for n in range(6)]
 
 def _keep(_: dict[str, Any], action: Action) -> Transition:
     """Make the payload the state, and tell of it."""
-    told = [Intent("Kept", action.workflow_key, action.payload)]
+    due_at = action.payload.get("due_at")
+    at = None if due_at is None else datetime.fromisoformat(due_at)
+    told = [Intent("Kept", action.workflow_key, action.payload, due_at=at)]
     if "transition" in action.payload:
         told.append(Intent(FSM_STATE_TRANSITIONED, payload=action.payload["transition"]))
     if "cancels" in action.payload:

@@ -123,6 +123,24 @@ async def test_an_id_belongs_to_a_key(ports: Ports) -> None:
     assert versions(outcomes) == [1, 1]
 
 
+async def test_a_redrive_replaces_the_give_up_of_its_own_key_only(ports: Ports) -> None:
+    action_id = uuid4()
+    one, other = (
+        action(key, action_type="Refused", action_id=action_id)
+        for key in ("counter:1", "counter:2")
+    )
+    _, first = await committed(ports, one, other)
+    again = replace(one, type="Counted", purpose="redrive")
+    late = replace(other, type="Counted")
+    known = (await refused_whole(ports, await folded(ports.store, again, late))).known
+    assert {name: remembered.outcome for name, remembered in known.items()} == {
+        ("counter:2", action_id): first
+    }
+    assert versions(await committed(ports, again)) == [1]
+    (remembered,) = (await refused_whole(ports, await folded(ports.store, late))).known.values()
+    assert remembered.outcome == first
+
+
 async def test_an_id_reused_for_another_content_is_told_by_the_hash(ports: Ports) -> None:
     first = action(payload={"amount": 1})
     await committed(ports, first)

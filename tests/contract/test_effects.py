@@ -144,10 +144,34 @@ async def test_a_parked_effect_comes_back_when_it_is_due(ports: Ports) -> None:
     assert await due(ports) == [first.entry.offset]
     assert await due(ports, first.entry.offset) == [], "somebody is at it"
     found, _ = await ports.parked_effects.due(0, TYPES, [], [])
-    assert found == [OpenEffect(first.entry, attempts=1, parked=True)]
+    assert found == [OpenEffect(first.entry, attempts=1, parked=True, maybe_begun=True)]
     await ports.beside.let_pass(HOUR)
     assert await due(ports) == [first.entry.offset, second.entry.offset]
     assert await due(ports, room=1) == [first.entry.offset]
+
+
+async def test_what_has_begun_to_be_due_may_have_been_begun_by_somebody(ports: Ports) -> None:
+    at = await ports.beside.now() + HOUR
+    await committed(ports, *(action("document:1", payload={"due_at": at.isoformat()}),))
+    await committed(ports, action("document:2"))
+    timed, other = (OpenEffect(entry) for entry in await entries(ports))
+    await settle(
+        ports,
+        ParkedEffect(timed, 0, "", due_at=timed.entry.intent.due_at),
+        ParkedEffect(other, 0, "", due_in_s=7_200),
+    )
+
+    async def maybe_begun(effect: OpenEffect) -> bool:
+        found = await ports.parked_effects.find(0, effect.entry.intent.intent_id)
+        assert found is not None
+        return found.maybe_begun
+
+    assert not await maybe_begun(timed), "its own time has not come"
+    assert await maybe_begun(other), "it was in the log"
+    await ports.beside.let_pass(HOUR)
+    assert await maybe_begun(timed)
+    head = (await ports.effect_log.begin(0, [])).head
+    assert head == other.entry.offset + 1
 
 
 async def test_a_parked_effect_may_be_parked_again_and_ends_like_any(ports: Ports) -> None:

@@ -10,16 +10,19 @@ from uuid import UUID
 
 import pytest
 
+from omninode_bridge.core.effect_attempt import raised
 from omninode_bridge.core.effect_types import EffectCall, EffectResult, EffectType
+from omninode_bridge.core.effects import LoggedIntent, OpenEffect, ParkedEffect
 from omninode_bridge.core.errors import (
     BrokenPromise,
     DatabaseRefused,
+    DatabaseUnavailable,
     EffectRefused,
     ValueRefused,
 )
 from omninode_bridge.core.message import Intent, intent_id, reply_id
 from omninode_bridge.core.observation import EffectAttempted, EffectsSettled, LoopStumbled
-from omninode_bridge.core.reducer import KeyType, Transition
+from omninode_bridge.core.reducer import KeyType, SealedIntent, Transition
 from omninode_bridge.core.retry import Backoff
 from omninode_bridge.core.slots import Slots
 from omninode_bridge.ports import CutOff
@@ -42,8 +45,10 @@ NOT_OVER: Final = timedelta(seconds=1)
 
 def _ask(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001 - the signature it has to have
     """Ask for the effects that the payload names."""
+    due_in_s = action.payload.get("due_in_s")
+    due_at = None if due_in_s is None else action.occurred_at + timedelta(seconds=due_in_s)
     asked = tuple(
-        Intent(name, payload={"n": n}, reply_to=action.payload.get("reply_to"))
+        Intent(name, payload={"n": n}, reply_to=action.payload.get("reply_to"), due_at=due_at)
         for n, name in enumerate(action.payload["effects"])
     )
     cancelled = tuple(Intent.cancel_effect(one) for one in _ids(action.payload.get("cancels", ())))
@@ -96,8 +101,14 @@ class Handlers:
 class Running:
     """A runner, and what it told."""
 
-    def __init__(self, world: MemoryWorld, types: list[EffectType], owner: UUID | None) -> None:
-        """Begin nothing yet."""
+    def __init__(
+        self,
+        world: MemoryWorld,
+        types: list[EffectType],
+        owner: UUID | None,
+        ahead: timedelta = timedelta(),
+    ) -> None:
+        """Begin; the runner's clock is `ahead` of the world's."""
         self.world = world
         self.facts: list[Observation] = []
         self.runner = EffectRunner(
@@ -109,7 +120,7 @@ class Running:
             parked=world.effects,
             ends=world.effects,
             codec=CODEC,
-            clock=world.clock,
+            clock=lambda: world.clock() + ahead,
             uniform=Dice(),
             observe=self.facts.append,
         )
@@ -127,10 +138,13 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    world: MemoryWorld, *types: EffectType, owner: UUID | None = None
+    world: MemoryWorld,
+    *types: EffectType,
+    owner: UUID | None = None,
+    ahead: timedelta = timedelta(),
 ) -> AsyncIterator[Running]:
     """Run a runner for the length of the block."""
-    started = Running(world, list(types), owner)
+    started = Running(world, list(types), owner, ahead)
     yield started
     started.runner.stop()
     async with asyncio.timeout(20):
@@ -250,8 +264,10 @@ async def test_a_refusal_is_the_end_at_once() -> None:
     async def refuse(_: EffectCall) -> None:
         raise EffectRefused("no such card")
 
-    await ask_for(world, "Mail", reply_to="counter:1")
     async with running(world, handlers.effect("Mail", refuse)) as started:
+        await until(lambda: started.runner._next_read > 0, "the first look")
+        await ask_for(world, "Mail", reply_to="counter:1")
+        started.runner.intents_grew()
         await until(lambda: started.attempts() == ["dead"], "the end")
     (answer,) = await answers(world)
     assert (answer["detail"], answer["attempts"]) == ("no such card", 1)
@@ -431,18 +447,150 @@ async def test_a_cancelled_effect_is_tried_no_more_and_says_so() -> None:
     assert (answer["status"], answer["maybe_done"]) == ("cancelled", True)
 
 
-@pytest.mark.parametrize("parked", [True, False])
-async def test_one_that_has_not_begun_was_certainly_not_done(parked: bool) -> None:  # noqa: FBT001 - a parameter of the test
+async def test_one_that_nobody_can_have_begun_was_certainly_not_done() -> None:
     world, handlers = new_world(), Handlers()
-    asked = await ask_for(world, "Other", reply_to="counter:1")
-    if parked:
-        async with running(world) as started:
-            await started.until_settled(2)
+    slow = handlers.effect("Mail", lambda _: asyncio.sleep(0.2), concurrency=1)
+    async with running(world, slow) as started:
+        await until(lambda: started.runner._next_read > 0, "the first look")
+        asked = await ask_for(world, "Mail", "Mail", reply_to="counter:1")
+        await ask_for(world, cancels=[str(intent_id(asked.action_id, 1))])
+        await started.until_settled(4)
+    answered = {answer["intent_id"]: answer for answer in await answers(world)}
+    answer = answered[str(intent_id(asked.action_id, 1))]
+    assert (answer["status"], answer["maybe_done"]) == ("cancelled", False)
+    assert handlers.numbers() == [0]
+
+
+async def test_one_whose_time_has_not_come_was_certainly_not_done() -> None:
+    world, handlers = new_world(), Handlers()
+    asked = await ask_for(world, "Mail", reply_to="counter:1", due_in_s=60)
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(2)
     await ask_for(world, cancels=[str(intent_id(asked.action_id, 0))])
     async with running(world, handlers.effect("Mail")) as started:
         await started.until_settled(4)
     (answer,) = await answers(world)
     assert (answer["status"], answer["maybe_done"]) == ("cancelled", False)
+
+
+@pytest.mark.parametrize("parked", [True, False])
+async def test_one_that_somebody_before_us_may_have_begun_may_be_done(parked: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    world, handlers = new_world(), Handlers()
+    asked = await ask_for(world, "Mail", reply_to="counter:1")
+    if parked:
+        async with running(world) as started:  # which has no handler for it
+            await started.until_settled(2)
+    begun = Running(world, [handlers.effect("Mail", lambda _: asyncio.sleep(60))], None)
+    await until(lambda: bool(handlers.calls), "the call")
+    begun.task.cancel()  # as if the process had died: nobody is told of the attempt
+    with pytest.raises(asyncio.CancelledError):
+        await begun.task
+    await ask_for(world, cancels=[str(intent_id(asked.action_id, 0))])
+    async with running(world, handlers.effect("Mail")) as started:
+        await started.until_settled(4)
+    (answer,) = await answers(world)
+    assert (answer["status"], answer["attempts"], answer["maybe_done"]) == ("cancelled", 0, True)
+    assert len(handlers.calls) == 1
+
+
+async def test_a_refusal_does_not_speak_for_an_attempt_before_it_that_left_no_word() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail", reply_to="counter:1")
+    begun = Running(world, [handlers.effect("Mail", lambda _: asyncio.sleep(60))], None)
+    await until(lambda: bool(handlers.calls), "the call")
+    begun.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await begun.task
+
+    async def refuse(_: EffectCall) -> None:
+        raise EffectRefused("it was charged already")
+
+    async with running(world, handlers.effect("Mail", refuse)) as started:
+        await started.until_settled(3)
+    (answer,) = await answers(world)
+    assert (answer["status"], answer["maybe_done"]) == ("dead", True)
+
+
+async def test_one_that_is_cancelled_before_its_first_step_ends_and_gives_its_slot_back() -> None:
+    world, handlers, go = new_world(), Handlers(), asyncio.Event()
+    asked = await ask_for(world, "Mail", "Mail", "Mail", reply_to="counter:1")
+
+    async def first_waits(call: EffectCall) -> None:
+        if call.payload["n"] == 0:
+            await go.wait()
+
+    async with running(world, handlers.effect("Mail", first_waits, concurrency=1)) as started:
+        await until(lambda: len(handlers.calls) == 1, "the first call")
+        go.set()
+        for _ in range(1_000):
+            if started.runner._window.is_started(2):
+                break
+            await asyncio.sleep(0)
+        # In the turn of the loop in which it was started: its task has made no step yet.
+        assert await started.runner._cancel(intent_id(asked.action_id, 1)) == 2
+        await until(lambda: len(world._tables.partition(0).effects_ended) == 3, "all ends")
+    assert handlers.numbers() == [0, 2]
+    assert sorted(a["status"] for a in await answers(world)) == ["cancelled", "done", "done"]
+    assert started.runner._slots.room("Mail") == 1
+
+
+async def test_an_attempt_that_is_ended_before_its_first_step_gives_its_slot_back() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail")
+    begun = Running(world, [handlers.effect("Mail", concurrency=1)], None)
+    for _ in range(1_000):
+        if begun.runner._tasks:
+            break
+        await asyncio.sleep(0)
+    (attempt,) = begun.runner._tasks.values()
+    attempt.cancel()
+    begun.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await begun.task
+    assert handlers.calls == []
+    assert begun.runner._slots.room("Mail") == 1
+
+
+async def test_an_effect_is_due_by_the_clock_of_the_database() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail", due_in_s=1_800)
+    async with running(world, handlers.effect("Mail"), ahead=timedelta(hours=1)) as started:
+        await started.until_settled(2)
+        await asyncio.sleep(0.1)
+        assert handlers.calls == []
+        world.clock.advance(timedelta(seconds=1_801))  # type: ignore[attr-defined]
+        started.runner._next_due = 0.0  # rather than wait for the poll
+        started.runner.intents_grew()
+        await until(lambda: len(handlers.calls) == 1, "the call")
+
+
+async def test_of_an_ordered_type_one_that_is_overdue_goes_before_those_behind_it() -> None:
+    world, handlers = new_world(), Handlers()
+    await ask_for(world, "Mail", due_in_s=-5)
+    await ask_for(world, "Other", "Mail")
+    async with running(world, handlers.effect("Mail", ordered=True)) as started:
+        await until(lambda: len(handlers.calls) == 2, "both calls")
+        await started.until_settled(4)
+    assert handlers.numbers() == [0, 1]
+
+
+@pytest.mark.parametrize("base_ms", [1, 0.1])
+async def test_the_thousandth_attempt_waits_like_any_other(base_ms: float) -> None:
+    effect = EffectType("Mail", Handlers().effect("Mail").handle, Backoff(2_000, base_ms, 9.0))
+    source = LoggedIntent(
+        1,
+        SealedIntent(UUID(int=1), "Mail", "", b"{}"),
+        UUID(int=2),
+        None,
+        0,
+        new_world().clock(),
+        "ask:1",
+    )
+    became = raised(
+        OpenEffect(source), effect, 1_000, OSError("no"), CODEC, max, is_cancelled=False
+    )
+    assert isinstance(became, ParkedEffect)
+    assert became.due_in_s == 0.009
 
 
 async def test_a_cancellation_that_comes_too_late_changes_nothing() -> None:
@@ -656,6 +804,19 @@ async def test_closing_costs_nobody_an_attempt() -> None:
         await started.until_settled(3)
     (answer,) = await answers(world)
     assert (answer["status"], answer["attempts"]) == ("done", 1)
+
+
+async def test_a_transactional_handler_that_loses_its_connection_each_time_ends_dead() -> None:
+    world, calls = new_world(), []
+
+    async def lose(call: EffectCall, _: object) -> None:
+        calls.append(call.attempt)
+        raise DatabaseUnavailable("the connection is lost")
+
+    await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, EffectType("Mail", lose, QUICK, transactional=True)) as started:
+        await until(lambda: advance(world) or started.attempts()[-1:] == ["dead"], "the end")
+    assert calls == [1, 2, 3]
 
 
 async def test_an_outage_is_no_attempt_of_a_transactional_handler() -> None:

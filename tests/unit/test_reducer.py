@@ -551,6 +551,7 @@ FOLLOW_UP = Intent.submit("order:1", "Placed", {})
         (Intent.submit("order", "Placed", {}), "'order' is not of the form type:id"),
         (Intent.submit("order:1", "", {}), "invalid type: has 0 bytes"),
         (Intent.submit("order:1", STATE_REPLACED, {}), "is the bridge's own"),
+        (Intent("ActionAnswered", "order:2", {"event": "StateCommitted"}), "is the bridge's own"),
         (Intent.submit("order:1", "Placed", []), "payload (an object)"),  # type: ignore[arg-type]
         (Intent.submit("order:1", "Placed", {"a": 2**64}), "64-bit"),
         (Intent.submit(7, "Placed", {}), "invalid target"),  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -113,7 +114,8 @@ class App:
         it writes there is committed together with the end of the effect: exactly once.
 
         Raises:
-            ConfigurationError: a name declared twice, or a bound that makes no sense.
+            ConfigurationError: a name declared twice, a bound that makes no sense, or a handler
+                that is not async.
         """
 
         def declare(handle: _H) -> _H:
@@ -122,12 +124,17 @@ class App:
                 raise ConfigurationError(message)
             try:
                 backoff = Backoff(attempts, base_ms, cap_ms)
-                self._effects[name] = EffectType(
+                effect_type = EffectType(
                     name, handle, backoff, timeout, concurrency, ordered, transactional
                 )
             except ValueError as error:
                 message = f"the effect {name!r}: {error}"
                 raise ConfigurationError(message) from error
+            if not (iscoroutinefunction(handle) or iscoroutinefunction(type(handle).__call__)):
+                # It would act, and then be taken to have failed: there is nothing to await.
+                message = f"the effect {name!r}: its handler must be declared with async def"
+                raise ConfigurationError(message)
+            self._effects[name] = effect_type
             return handle
 
         return declare

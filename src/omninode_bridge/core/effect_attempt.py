@@ -5,7 +5,7 @@ Rule 1: whatever a handler raises ends one attempt. The last one, or a refusal, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.effect_types import EffectCall
 from omninode_bridge.core.effects import EndedEffect, ParkedEffect, ended_badly
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from omninode_bridge.core.effects import OpenEffect
     from omninode_bridge.core.reducer import Codec
     from omninode_bridge.core.retry import Uniform
+
+EXPONENT_MAX: Final = 64
+"""From there on any wait is at its cap; a power much larger fits no float."""
 
 
 def call_of(effect: OpenEffect, effect_type: EffectType, attempt: int, codec: Codec) -> EffectCall:
@@ -81,6 +84,7 @@ def _failed(
     if attempt >= backoff.attempts:
         return ended_badly(effect, "dead", attempt, detail, codec)
     # Decorrelated jitter looks at the wait before; nobody has kept it, so at its bound.
-    longest_ms = min(backoff.cap_ms, backoff.base_ms * 3 ** (attempt - 1))
+    grown = 3 ** min(attempt - 1, EXPONENT_MAX)
+    longest_ms = min(backoff.cap_ms, backoff.base_ms * grown)
     wait_ms = next_wait_ms(longest_ms, backoff.base_ms, backoff.cap_ms, uniform)
     return ParkedEffect(effect, attempt, detail, None, wait_ms / 1000)

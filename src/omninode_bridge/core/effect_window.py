@@ -112,6 +112,12 @@ class EffectWindow:
         """Keep the position behind `offset` until it is settled, without starting anything."""
         self._unsettled[offset] = None
 
+    def wait_outside(self, place: Place) -> None:
+        """Keep the position behind one that is to be parked, and those of its lane as well."""
+        self.pass_by(place.offset)
+        if place.intent_type in self._ordered:
+            self._waiting.setdefault(place.lane, set()).add(place.offset)
+
     def start(self, may_start: Callable[[str], bool]) -> Iterator[int]:
         """Yield what starts now; `may_start` takes a slot of a type, or says that there is none."""
         for intent_type, queue in self._queues.items():

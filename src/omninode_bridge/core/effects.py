@@ -55,13 +55,15 @@ class LoggedIntent:
 class OpenEffect:
     """An intent whose effect is not over. `attempts` were made; `parked`: it waits outside the log.
 
-    `redriven` is how often it was dead and was tried again.
+    `redriven` is how often it was dead and was tried again. `maybe_begun`: there may have been one
+    attempt more, by somebody who has ended without a word of it.
     """
 
     entry: LoggedIntent
     attempts: int = 0
     redriven: int = 0
     parked: bool = False
+    maybe_begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +136,9 @@ def ended_badly(
     """Return the end of an effect after `attempts`, each of which may have done it all the same.
 
     `refused`: the last one did not, for the handler said so. One that is redriven was dead before,
-    and nobody knows any more what its attempts did then.
+    and nobody knows any more what its attempts did then; nor what one did that has left no word.
     """
-    maybe_done = attempts - refused > 0 or effect.redriven > 0
+    maybe_done = attempts - refused > 0 or effect.redriven > 0 or effect.maybe_begun
     answer = _answer(effect, status, None, detail, attempts, codec, maybe_done=maybe_done)
     return EndedEffect(effect, status, attempts, detail, answer)
 

@@ -327,6 +327,8 @@ def _check_intent(intent: object) -> None:
         message = f"an intent must be an Intent, not {type(intent).__name__}"
         raise TypeError(message)
     check_name("intent_type", intent.intent_type)
+    if intent.intent_type == ACTION_ANSWERED:  # or anybody could tell anybody of any outcome
+        raise InvalidAction("intent_type", f"{ACTION_ANSWERED} is the bridge's own")
     target: object = intent.target
     if not isinstance(target, str) or "\0" in target:
         raise InvalidAction("target", "must be text without NUL")

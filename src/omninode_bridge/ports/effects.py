@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class EffectsBegun:
     """Where the effects of a partition stand: the position, and what is over or parked behind it.
 
+    `head` is that of the log: what lies before it may have been begun by who came before.
     `waiting` are parked ones that hold back others: type, workflow key and offset.
     """
 
     position: int
+    head: int
     over: frozenset[int]
     waiting: Sequence[tuple[str, str, int]]
 
@@ -54,12 +56,16 @@ class ParkedEffects(Protocol):
     ) -> tuple[Sequence[OpenEffect], float | None]:
         """Return those that are due, at most so many of each type, and the seconds to the next.
 
+        Each may have been begun by somebody who has left no word of it (`maybe_begun`).
         Offsets in `busy` are left out. Of an `ordered` type and one key only the first comes.
         """
         ...
 
     async def find(self, partition: int, intent_id: UUID) -> OpenEffect | None:
-        """Return the waiting effect of an intent, or None when none is parked."""
+        """Return the waiting effect of an intent, or None when none is parked.
+
+        It may have been begun (`maybe_begun`), but for one whose own time has not come.
+        """
         ...
 
 

@@ -199,6 +199,7 @@ class CanonicalStoreService:
                 if action.reply_to is not None:
                     intents.append(self._reply_row(step, outcome))
         position = commit.position
+        redriven = [step.action for step in commit.steps if step.action.purpose == "redrive"]
         return (
             commit.partition,
             commit.owner,
@@ -218,7 +219,8 @@ class CanonicalStoreService:
             *columns(gave_ups, 8),
             *columns(intents, 6),
             *columns(transitions, 3),
-            [step.action.action_id for step in commit.steps if step.action.purpose == "redrive"],
+            [action.workflow_key for action in redriven],
+            [action.action_id for action in redriven],
         )
 
     def _reply_row(self, step: Any, outcome: dict[str, Any]) -> tuple[object, ...]:  # noqa: ANN401

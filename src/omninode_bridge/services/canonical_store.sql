@@ -19,7 +19,8 @@ WHERE workflow_key = $1;
 SELECT refusal::TEXT AS refusal, state_committed_first, reducer_gave_up_first, intent_first
 FROM event_log_commit_v1(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39);
+    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39,
+    $40);
 
 -- name: lock_partition
 -- $1 partition INT. Waits for whoever commits there, a backend whose client is gone included:

@@ -73,6 +73,10 @@ class _Undone(BridgeError):
     """Undo what a handler wrote: it failed, it had ended before, or the partition is another's."""
 
 
+class _NotBegun(BridgeError):
+    """No transaction could be had for a handler: it was not called."""
+
+
 class EffectRunner:
     """The effects of one partition. `run` it in a task; `followed` is told that intents grew."""
 
@@ -110,12 +114,13 @@ class EffectRunner:
         self._over: set[int] = set()
         self._effects: dict[int, OpenEffect] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._begun: set[int] = set()
         self._cancelling: set[int] = set()
         self._cancels: dict[int, list[int]] = {}
         self._passed: list[int] = []
         self._to_end: list[EndedEffect] = []
         self._to_park: list[ParkedEffect] = []
-        self._position = 1
+        self._position = self._head = 1
         self._next_due = 0.0
         self._next_read = 0.0
         self._stopping = False
@@ -165,12 +170,12 @@ class EffectRunner:
         self._halted = False
         self._slots.listen(self._wake.set)
         self._next_due = self._next_read = 0.0
-        for in_hand in (self._effects, self._cancelling, self._cancels, self._passed):
+        for in_hand in (self._effects, self._begun, self._cancelling, self._cancels, self._passed):
             in_hand.clear()
         self._to_end, self._to_park = [], []
         begun = await self._patiently(partial(self._log.begin, self.partition, self._ordered))
         self._window = EffectWindow(begun.position, self._ordered, begun.waiting)
-        self._position = begun.position
+        self._position, self._head = begun.position, begun.head
         self._over = set(begun.over)
 
     # -- taking in -----------------------------------------------------------------------------
@@ -216,20 +221,21 @@ class EffectRunner:
             else:
                 self._cancels.setdefault(ending, []).append(entry.offset)
             return
-        effect = OpenEffect(entry)
-        is_early = intent.due_at is not None and intent.due_at > self._clock()
-        if is_early or intent.intent_type not in self._types:
-            self._window.pass_by(entry.offset)
-            due_at = intent.due_at if is_early else None
-            self._to_park.append(ParkedEffect(effect, 0, "", due_at))
+        effect = OpenEffect(entry, maybe_begun=entry.offset < self._head)
+        if intent.due_at is not None or intent.intent_type not in self._types:
+            # It is given out when it is due by the database's clock. By ours, which may be wrong,
+            # it only goes before those of its lane that come from the log.
+            if intent.due_at is not None and intent.due_at <= self._clock():
+                self._window.wait_outside(_place(effect))
+            else:
+                self._window.pass_by(entry.offset)
+            self._to_park.append(ParkedEffect(effect, 0, "", intent.due_at))
         else:
             self._take(effect)
 
     def _take(self, effect: OpenEffect) -> None:
-        entry = effect.entry
-        self._effects[entry.offset] = effect
-        names = (entry.intent.intent_id, entry.intent.intent_type, entry.workflow_key)
-        if not self._window.admit(Place(entry.offset, *names, effect.parked)):
+        self._effects[effect.entry.offset] = effect
+        if not self._window.admit(_place(effect)):
             self._park(ParkedEffect(effect, effect.attempts, ""))
 
     async def _take_due(self) -> None:
@@ -266,7 +272,10 @@ class EffectRunner:
         place = self._window.get(intent_id)
         if place is not None and self._window.is_started(place.offset):
             self._cancelling.add(place.offset)
-            self._tasks[place.offset].cancel()
+            # A task that is cancelled before its first step would end without a word; this one
+            # finds out by itself that it is not to call its handler.
+            if place.offset in self._begun:
+                self._tasks[place.offset].cancel()
             return place.offset
         effect = None if place is None else self._effects[place.offset]
         for wait in list(self._to_park):  # it is about to be parked
@@ -291,11 +300,27 @@ class EffectRunner:
         for offset in self._window.start(self._slots.take):
             effect = self._effects[offset]
             name = f"{effect.entry.intent.intent_type} {effect.entry.intent.intent_id}"
-            self._tasks[offset] = asyncio.create_task(self._attempt(effect), name=name)
+            task = asyncio.create_task(self._attempt(effect), name=name)
+            self._tasks[offset] = task
+            # Whatever ends it, even before its first step, its slot comes back.
+            task.add_done_callback(partial(self._attempted, effect))
+
+    def _attempted(self, effect: OpenEffect, _: asyncio.Task[None]) -> None:
+        offset = effect.entry.offset
+        self._tasks.pop(offset, None)
+        self._begun.discard(offset)
+        self._cancelling.discard(offset)
+        self._slots.give_back(effect.entry.intent.intent_type)
+        self._wake.set()
+        self._start()  # the loop may wait for the database: ends gather for the next batch
 
     async def _attempt(self, effect: OpenEffect) -> None:
         offset = effect.entry.offset
         effect_type = self._types[effect.entry.intent.intent_type]
+        if offset in self._cancelling:
+            self._end(ended_badly(effect, "cancelled", effect.attempts, "cancelled", self._codec))
+            return
+        self._begun.add(offset)
         attempt, began = effect.attempts + 1, monotonic()
         said: Literal["failed"] | EffectStatus
         try:
@@ -306,18 +331,12 @@ class EffectRunner:
             ending = self._halted or self._stopping
             if ending and offset not in self._cancelling and not isinstance(error, EffectRefused):
                 raise  # it is still in the log, or parked: closing costs nobody an attempt
-            if isinstance(error, DatabaseUnavailable) and effect_type.transactional:
+            if isinstance(error, _NotBegun):
                 detail = storable(str(error))[:DETAIL_CHARS_MAX]
                 self._park(ParkedEffect(effect, effect.attempts, detail, None, OUTAGE_WAIT_S))
-                said = "failed"  # an outage is no attempt of the handler's
+                said = "failed"  # an outage before the handler was called is no attempt of its
             else:
                 said = self._raised(effect, effect_type, attempt, error)
-        finally:
-            self._tasks.pop(offset, None)
-            self._cancelling.discard(offset)
-            self._slots.give_back(effect_type.name)
-            self._wake.set()
-            self._start()  # the loop may wait for the database: ends gather for the next batch
         seconds = monotonic() - began
         self._observe(EffectAttempted(self.partition, effect_type.name, attempt, said, seconds))
 
@@ -337,21 +356,29 @@ class EffectRunner:
         """Commit what the handler writes together with the end of the effect, or neither.
 
         Raises:
-            DatabaseUnavailable: an outage, which is no attempt of the handler's.
+            _NotBegun: an outage before the handler was called.
         """
         failure: BaseException | None = None
-        with suppress(_Undone):
-            async with self._ends.transaction(self.partition, self._owner) as transaction:
-                try:
-                    async with asyncio.timeout(effect_type.timeout_s):
-                        returned = await effect_type.handle(call, transaction.connection)
-                    ended = done(effect, call.attempt, returned, self._codec)
-                except BaseException as error:
-                    # What the handler raises is its own, even where it looks like the database's.
-                    failure = error
-                    raise _Undone from error
-                if await transaction.end(ended) != "ended":
-                    raise _Undone
+        called = False
+        try:
+            with suppress(_Undone):
+                async with self._ends.transaction(self.partition, self._owner) as transaction:
+                    called = True
+                    try:
+                        async with asyncio.timeout(effect_type.timeout_s):
+                            returned = await effect_type.handle(call, transaction.connection)
+                        ended = done(effect, call.attempt, returned, self._codec)
+                    except BaseException as error:
+                        failure = error
+                        raise _Undone from error
+                    if await transaction.end(ended) != "ended":
+                        raise _Undone
+        except DatabaseUnavailable as error:
+            # Once it was called it is an attempt: a handler that loses its connection each time
+            # would be called for ever.
+            if not called:
+                raise _NotBegun(str(error)) from error
+            failure = failure or error
         if failure is not None:
             raise failure
         self._forget(effect)
@@ -415,6 +442,8 @@ class EffectRunner:
             return await self._settle_apart(ended, parked, error)
         if is_owner:
             self._window.settled(offsets)
+            if any(wait.due_at is not None for wait in parked):
+                self._next_due = 0.0  # it may be due already
             for end in ended:
                 self._cancels.pop(end.effect.entry.offset, None)
             self._position = max(self._position, position)
@@ -476,3 +505,9 @@ class EffectRunner:
                     raise
                 await asyncio.sleep(next(waits_ms) / 1000)
         raise AssertionError  # pragma: no cover - count() does not end
+
+
+def _place(effect: OpenEffect) -> Place:
+    entry, intent = effect.entry, effect.entry.intent
+    names = (intent.intent_id, intent.intent_type, entry.workflow_key)
+    return Place(entry.offset, *names, effect.parked)

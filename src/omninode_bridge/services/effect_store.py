@@ -54,11 +54,14 @@ class EffectStoreService:
 
     async def begin(self, partition: int, ordered: Sequence[str]) -> EffectsBegun:
         """Return where the effects of a partition stand; `ordered` are types to count."""
-        position: int = await self._database.fetchval(SQL["begin"], partition)
+        stand = await self._database.fetchrow(SQL["begin"], partition)
+        assert stand is not None, "the partitions are made with their positions"
+        position: int = stand["next"]
         over = await self._database.fetch(SQL["over"], partition, position)
         waiting = await self._database.fetch(SQL["waiting"], partition, list(ordered))
         return EffectsBegun(
             position,
+            stand["head"],
             frozenset(row["offset"] for row in over),
             [(row["intent_type"], row["workflow_key"], row["offset"]) for row in waiting],
         )
@@ -170,7 +173,11 @@ class EffectStoreService:
 
     def _open(self, row: Any) -> OpenEffect:  # noqa: ANN401 - asyncpg ships no types
         return OpenEffect(
-            logged_intent(row, self._codec), row["attempts"], row["redriven"], parked=True
+            logged_intent(row, self._codec),
+            row["attempts"],
+            row["redriven"],
+            parked=True,
+            maybe_begun=row["maybe_begun"],
         )
 
 

@@ -1,7 +1,8 @@
 -- name: begin
--- $1 partition. The position of its effects.
-SELECT next FROM event_log_positions
-WHERE topic = 'intent' AND partition = $1 AND consumer = 'effects' AND home = $1;
+-- $1 partition. The position of its effects, and the head of their log.
+SELECT p.next, h.intent_head AS head
+FROM event_log_positions p JOIN event_log_partitions h ON h.partition = p.partition
+WHERE p.topic = 'intent' AND p.partition = $1 AND p.consumer = 'effects' AND p.home = $1;
 
 -- name: over
 -- $1 partition, $2 position. What is over or parked from there on. Bounded by the runner's window.
@@ -39,7 +40,7 @@ SELECT e.*
 FROM unnest($2::TEXT[], $3::INT[]) AS t(intent_type, room)
 CROSS JOIN LATERAL (
     SELECT w."offset", w.intent_id, w.intent_type, w.target, w.workflow_key, w.action_id,
-           w.committed_at, w.body::TEXT AS body, w.attempts, w.redriven
+           w.committed_at, w.body::TEXT AS body, w.attempts, w.redriven, TRUE AS maybe_begun
     FROM effects w
     WHERE w.partition = $1 AND w.intent_type = t.intent_type AND w.status = 'waiting'
       AND w.due_at <= clock_timestamp() AND NOT w."offset" = ANY ($5::BIGINT[])
@@ -63,9 +64,12 @@ CROSS JOIN LATERAL (
 ) m;
 
 -- name: find
--- $1 partition, $2 intent id UUID.
+-- $1 partition, $2 intent id UUID. What waits for its next attempt may have been begun, or was tried
+-- before; what still waits for its own time was not.
 SELECT "offset", intent_id, intent_type, target, workflow_key, action_id, committed_at,
-       body::TEXT AS body, attempts, redriven
+       body::TEXT AS body, attempts, redriven,
+       due_at <= clock_timestamp()
+           OR due_at IS DISTINCT FROM (body ->> 'due_at')::TIMESTAMPTZ AS maybe_begun
 FROM effects
 WHERE intent_id = $2 AND partition = $1 AND status = 'waiting';
 

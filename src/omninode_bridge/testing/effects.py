@@ -47,7 +47,7 @@ class MemoryEffects:
                 for offset, row in here.effects.items()
                 if row.effect.entry.intent.intent_type in ordered and self._holds_back(row)
             ]
-            return EffectsBegun(position, frozenset(over), waiting)
+            return EffectsBegun(position, here.intents.head, frozenset(over), waiting)
 
     async def read(self, partition: int, position: int, limit: int) -> EffectPage | CutOff:
         """Return up to `limit` intents for effects from `position` on."""
@@ -79,7 +79,7 @@ class MemoryEffects:
                     and (name not in ordered or self._is_first(row, waiting))
                 ]
                 theirs.sort(key=lambda row: (row.due_at, row.offset))
-                due += [row.effect for row in theirs[:room]]
+                due += [replace(row.effect, maybe_begun=True) for row in theirs[:room]]
             later = [
                 row.due_at
                 for row in waiting
@@ -94,7 +94,11 @@ class MemoryEffects:
         with self._interruptions.around("effects.find"):
             rows = self._tables.partition(partition).effects.values()
             found = (row for row in rows if row.effect.entry.intent.intent_id == intent_id)
-            return next((row.effect for row in found if row.status == "waiting"), None)
+            row = next((row for row in found if row.status == "waiting"), None)
+            if row is None:
+                return None
+            begun = row.due_at <= self._clock() or row.due_at != row.effect.entry.intent.due_at
+            return replace(row.effect, maybe_begun=begun)
 
     async def settle(
         self,
