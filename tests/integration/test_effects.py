@@ -327,6 +327,7 @@ def test_an_effect_that_makes_no_sense_is_refused_when_it_is_declared() -> None:
     with pytest.raises(ConfigurationError, match="declared twice"):
         app.effect("Charge")(None)  # type: ignore[type-var]
     with pytest.raises(ConfigurationError, match="must be declared with async def"):
+        # Not async, which mypy would tell as well: who does not use it is told at run time.
         declared.effect("Mail")(lambda _: None)  # type: ignore[type-var]
     declared.effect("Charge")(app.effect_types()["Charge"].handle)
     with pytest.raises(ConfigurationError, match="declared twice"):

@@ -556,7 +556,7 @@ async def test_an_effect_is_due_by_the_clock_of_the_database() -> None:
     await ask_for(world, "Mail", due_in_s=1_800)
     async with running(world, handlers.effect("Mail"), ahead=timedelta(hours=1)) as started:
         await started.until_settled(2)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # a call that came too early would have come by now
         assert handlers.calls == []
         world.clock.advance(timedelta(seconds=1_801))  # type: ignore[attr-defined]
         started.runner._next_due = 0.0  # rather than wait for the poll
@@ -815,6 +815,28 @@ async def test_a_transactional_handler_that_loses_its_connection_each_time_ends_
 
     await ask_for(world, "Mail", reply_to="counter:1")
     async with running(world, EffectType("Mail", lose, QUICK, transactional=True)) as started:
+        await until(lambda: advance(world) or started.attempts()[-1:] == ["dead"], "the end")
+    assert calls == [1, 2, 3]
+
+
+async def test_a_transaction_that_is_lost_each_time_after_the_call_ends_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, calls = new_world(), []
+    transaction = world.effects.transaction
+
+    @asynccontextmanager
+    async def lost(partition: int, owner: UUID | None) -> AsyncIterator[object]:
+        async with transaction(partition, owner) as opened:
+            yield opened
+            raise DatabaseUnavailable("the connection is lost")
+
+    async def write(call: EffectCall, _: object) -> None:
+        calls.append(call.attempt)
+
+    monkeypatch.setattr(world.effects, "transaction", lost)
+    await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, EffectType("Mail", write, QUICK, transactional=True)) as started:
         await until(lambda: advance(world) or started.attempts()[-1:] == ["dead"], "the end")
     assert calls == [1, 2, 3]
 
