@@ -1,13 +1,17 @@
 """How fast effects are carried out while somebody holds an old snapshot, and without.
 
-    python benchmarks/effects_under_snapshot.py [--seconds 600] [--failing 0.02]
+    python benchmarks/effects_under_snapshot.py [--seconds 600] [--failing 0.02] [--keys 1000000]
 
 One bridge on an embedded database of its own; clients submit actions, each of which asks for one
-effect; `--failing` of the effects fail once, so that they are parked and taken up again. The load
-runs for so many seconds while a transaction holds the snapshot it took before, in slices that are
-printed; then the transaction ends, and the load goes on for a sixth of the time. Prints the rate of
-each slice, and the loss of the last slice under the snapshot against the first one, and against the
-rate afterwards.
+effect; `--failing` of the effects fail once, so that they are parked and taken up again. With a
+million keys an order has few actions, as orders do, and what is measured is the queue. With few
+keys the rows of the canonical store are measured too: each change of one leaves a version that the
+snapshot keeps.
+
+The load runs for so many seconds while a transaction holds the snapshot it took before, in slices
+that are printed; then the transaction ends, and the load goes on for a sixth of the time. Prints
+the rate of each slice, and the loss of the last slice under the snapshot against the first one, and
+against the rate afterwards.
 """
 
 from __future__ import annotations
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from omninode_bridge import Action, EffectCall
 
 CLIENTS = 200
-KEYS = 10_000
 SLICES = 10
 
 
@@ -68,21 +71,21 @@ class Meter:
         return (self.done - before) / (monotonic() - began)
 
 
-async def load(bridge: Bridge, number: int) -> None:
+async def load(bridge: Bridge, number: int, keys: int) -> None:
     """Submit, wait for the answer, submit again."""
     while True:
-        await bridge.submit(f"order:{number % KEYS}", "Placed", {"n": number}, timeout=60)
+        await bridge.submit(f"order:{number % keys}", "Placed", {"n": number}, timeout=60)
         number += CLIENTS
 
 
-async def measure(data_dir: Path, seconds: float, failing: float) -> None:
+async def measure(data_dir: Path, seconds: float, failing: float, keys: int) -> None:
     """Run the load and print what was measured."""
     meter = Meter()
     async with (
         Bridge.open(declared(failing), data_dir=data_dir, observe=meter.observe) as bridge,
         EmbeddedServer(data_dir).use() as address,
     ):
-        clients = [asyncio.create_task(load(bridge, number)) for number in range(CLIENTS)]
+        clients = [asyncio.create_task(load(bridge, number, keys)) for number in range(CLIENTS)]
         await asyncio.sleep(2)
         holder = await asyncpg.connect(**address.connect_arguments)
         transaction = holder.transaction(isolation="repeatable_read")
@@ -108,10 +111,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--failing", type=float, default=0.02)
+    parser.add_argument("--keys", type=int, default=1_000_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="omninode-bridge-bench-") as folder:
         Path(folder).chmod(0o711)
-        asyncio.run(measure(Path(folder) / "data", options.seconds, options.failing))
+        asyncio.run(measure(Path(folder) / "data", options.seconds, options.failing, options.keys))
 
 
 if __name__ == "__main__":

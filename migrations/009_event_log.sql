@@ -7,6 +7,14 @@
 --
 -- Rule 1: a transaction writes rows of one partition only (R11).
 -- Rule 2: locks are taken in this order: the partition's row, its action head, positions.
+-- Rule 3: rows that are updated all the time are found from behind: `k BETWEEN x AND x ORDER BY k DESC
+--     LIMIT 1`, and updated by their ctid, under the lock that was taken when they were found.
+--     While somebody holds an old snapshot, no version that a row has had since can be cleaned away,
+--     and a look-up by equality walks all of them, oldest first. An index keeps equal keys in the
+--     order of their place in the table, and a table that cannot be cleaned grows at its end: so
+--     from behind the newest comes first. (Between equal bounds and not `=`, because a planner that
+--     knows a column to be constant drops the order.) Where versions lie elsewhere this is slower,
+--     never wrong: one version is visible, whichever way one comes.
 
 CREATE TABLE event_log_database (
     only_row    BOOLEAN     NOT NULL DEFAULT TRUE,
@@ -243,6 +251,8 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_bitmapscan = off SET enable_material = off
 AS $$
 DECLARE
+    here         TID;
+    position_at  TID;
     actual_owner UUID;
     segment_at   BIGINT;
     actual_next  BIGINT;
@@ -250,11 +260,14 @@ DECLARE
     is_moved     BOOLEAN := FALSE;
     stale        JSONB;
     known        JSONB;
+    updated      INT;
+    inserted     INT := 0;
 BEGIN
-    SELECT owner, state_committed_head, reducer_gave_up_head, intent_head, intent_end, fsm_head
-    INTO STRICT actual_owner, state_committed_first, reducer_gave_up_first, intent_first, segment_at,
-                fsm_first
-    FROM event_log_partitions WHERE partition = p_partition FOR UPDATE;
+    SELECT ctid, owner, state_committed_head, reducer_gave_up_head, intent_head, intent_end, fsm_head
+    INTO STRICT here, actual_owner, state_committed_first, reducer_gave_up_first, intent_first,
+                segment_at, fsm_first
+    FROM event_log_partitions WHERE partition BETWEEN p_partition AND p_partition
+    ORDER BY partition DESC LIMIT 1 FOR UPDATE;
 
     IF p_owner IS NOT NULL AND p_owner IS DISTINCT FROM actual_owner THEN
         refusal := jsonb_build_object('not_owner', TRUE);
@@ -262,16 +275,19 @@ BEGIN
     END IF;
 
     IF p_position IS NOT NULL THEN
-        SELECT next INTO STRICT actual_next FROM event_log_positions
+        SELECT ctid, next INTO STRICT position_at, actual_next FROM event_log_positions
         WHERE topic = 'action' AND partition = p_partition
-          AND consumer = 'reducer' AND home = p_partition
-        FOR UPDATE;
+          AND consumer = 'reducer' AND home BETWEEN p_partition AND p_partition
+        ORDER BY home DESC LIMIT 1 FOR UPDATE;
         is_moved := actual_next <> p_position;
     END IF;
 
     SELECT jsonb_object_agg(r.key, coalesce(w.version, 0)) INTO stale
     FROM unnest(p_read_keys, p_read_versions) AS r(key, version)
-    LEFT JOIN workflow_state w ON w.workflow_key = r.key
+    LEFT JOIN LATERAL (
+        SELECT version FROM workflow_state WHERE workflow_key BETWEEN r.key AND r.key
+        ORDER BY workflow_key DESC LIMIT 1
+    ) w ON TRUE
     WHERE coalesce(w.version, 0) <> r.version;
 
     SELECT jsonb_agg(jsonb_build_array(d.workflow_key, d.action_id)) INTO known
@@ -295,14 +311,35 @@ BEGIN
         WHERE d.workflow_key = r.key AND d.action_id = r.id;
     END IF;
 
-    INSERT INTO workflow_state AS w
-        (workflow_key, version, state, updated_at, schema_version, provenance)
-    SELECT s.key, s.version, s.state::JSONB, p_committed_at, s.schema, s.provenance::JSONB
+    UPDATE workflow_state w
+    SET version = s.version, state = s.state::JSONB, updated_at = p_committed_at,
+        schema_version = s.schema, provenance = s.provenance::JSONB
     FROM unnest(p_state_keys, p_state_versions, p_states, p_schemas, p_provenances)
-        AS s(key, version, state, schema, provenance)
-    ON CONFLICT (workflow_key) DO UPDATE
-    SET version = excluded.version, state = excluded.state, updated_at = excluded.updated_at,
-        schema_version = excluded.schema_version, provenance = excluded.provenance;
+            AS s(key, version, state, schema, provenance)
+    CROSS JOIN LATERAL (
+        SELECT k.ctid AS here FROM workflow_state k WHERE k.workflow_key BETWEEN s.key AND s.key
+        ORDER BY k.workflow_key DESC LIMIT 1
+    ) AS at
+    WHERE w.ctid = at.here;
+    GET DIAGNOSTICS updated = ROW_COUNT;
+    IF updated < cardinality(p_state_keys) THEN
+        INSERT INTO workflow_state
+            (workflow_key, version, state, updated_at, schema_version, provenance)
+        SELECT s.key, s.version, s.state::JSONB, p_committed_at, s.schema, s.provenance::JSONB
+        FROM unnest(p_state_keys, p_state_versions, p_states, p_schemas, p_provenances)
+                AS s(key, version, state, schema, provenance)
+        LEFT JOIN LATERAL (
+            SELECT k.version FROM workflow_state k WHERE k.workflow_key BETWEEN s.key AND s.key
+            ORDER BY k.workflow_key DESC LIMIT 1
+        ) AS there ON TRUE
+        WHERE there.version IS NULL;
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+    END IF;
+    IF updated + inserted <> cardinality(p_state_keys) THEN
+        RAISE EXCEPTION '% of % states of partition % were written: somebody writes them who does not'
+            ' hold its lock', updated + inserted, cardinality(p_state_keys), p_partition
+            USING ERRCODE = 'OB001';
+    END IF;
 
     INSERT INTO event_log_state_committed
         (partition, "offset", workflow_key, version, action_id, committed_at, body)
@@ -361,9 +398,7 @@ BEGIN
     END IF;
 
     IF p_position IS NOT NULL THEN
-        UPDATE event_log_positions SET next = p_next, updated_at = now()
-        WHERE topic = 'action' AND partition = p_partition
-          AND consumer = 'reducer' AND home = p_partition;
+        UPDATE event_log_positions SET next = p_next, updated_at = now() WHERE ctid = position_at;
     END IF;
 
     UPDATE event_log_partitions
@@ -374,7 +409,11 @@ BEGIN
         fsm_head = fsm_first + cardinality(p_fsm_keys),
         lease_until = CASE WHEN p_owner IS NULL THEN lease_until
                            ELSE clock_timestamp() + p_lease END
-    WHERE partition = p_partition;
+    WHERE ctid = here;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the row of partition % is not where it was locked', p_partition
+            USING ERRCODE = 'OB001';
+    END IF;
 END $$;
 
 
@@ -389,14 +428,22 @@ CREATE FUNCTION projection_apply(
 ) RETURNS BIGINT
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_bitmapscan = off SET enable_material = off
 AS $$
 DECLARE
+    here      TID;
     watermark BIGINT;
 BEGIN
-    INSERT INTO projection_watermarks (partition_id, "offset", updated_at)
-    VALUES (p_partition_id, 1, now()) ON CONFLICT (partition_id) DO NOTHING;
-    SELECT "offset" INTO STRICT watermark FROM projection_watermarks
-    WHERE partition_id = p_partition_id FOR UPDATE;
+    SELECT ctid, "offset" INTO here, watermark FROM projection_watermarks
+    WHERE partition_id BETWEEN p_partition_id AND p_partition_id
+    ORDER BY partition_id DESC LIMIT 1 FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO projection_watermarks (partition_id, "offset", updated_at)
+        VALUES (p_partition_id, 1, now()) ON CONFLICT (partition_id) DO NOTHING;
+        SELECT ctid, "offset" INTO STRICT here, watermark FROM projection_watermarks
+        WHERE partition_id = p_partition_id FOR UPDATE;
+    END IF;
     IF p_next < p_expected THEN
         RAISE EXCEPTION 'the watermark of % cannot go back from % to %',
             p_partition_id, p_expected, p_next USING ERRCODE = 'OB001';
@@ -404,20 +451,29 @@ BEGIN
     IF watermark <> p_expected THEN
         RETURN watermark;
     END IF;
-    INSERT INTO workflow_projection AS w
+    -- Rows of this partition are written under its watermark's lock only: what is found stays.
+    WITH row AS (
+        SELECT r.*, at.here
+        FROM unnest(p_keys, p_versions, p_tags, p_last_actions, p_namespaces, p_updated_at,
+                    p_indices, p_extras)
+            AS r(key, version, tag, last_action, namespace, updated_at, indices, extras)
+        LEFT JOIN LATERAL (
+            SELECT k.ctid AS here FROM workflow_projection k
+            WHERE k.workflow_key BETWEEN r.key AND r.key ORDER BY k.workflow_key DESC LIMIT 1
+        ) AS at ON TRUE
+    ), known AS (
+        UPDATE workflow_projection w
+        SET version = r.version, tag = r.tag, last_action = r.last_action,
+            namespace = r.namespace, updated_at = r.updated_at, indices = r.indices::JSONB,
+            extras = r.extras::JSONB
+        FROM row r WHERE w.ctid = r.here AND w.version < r.version
+    )
+    INSERT INTO workflow_projection
         (workflow_key, version, tag, last_action, namespace, updated_at, indices, extras)
     SELECT r.key, r.version, r.tag, r.last_action, r.namespace, r.updated_at, r.indices::JSONB,
            r.extras::JSONB
-    FROM unnest(p_keys, p_versions, p_tags, p_last_actions, p_namespaces, p_updated_at, p_indices,
-                p_extras)
-        AS r(key, version, tag, last_action, namespace, updated_at, indices, extras)
-    ON CONFLICT (workflow_key) DO UPDATE
-    SET version = excluded.version, tag = excluded.tag, last_action = excluded.last_action,
-        namespace = excluded.namespace, updated_at = excluded.updated_at,
-        indices = excluded.indices, extras = excluded.extras
-    WHERE w.version < excluded.version;
-    UPDATE projection_watermarks SET "offset" = p_next, updated_at = now()
-    WHERE partition_id = p_partition_id;
+    FROM row r WHERE r.here IS NULL;
+    UPDATE projection_watermarks SET "offset" = p_next, updated_at = now() WHERE ctid = here;
     RETURN p_next;
 END $$;
 

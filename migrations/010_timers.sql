@@ -14,10 +14,10 @@ COMMENT ON COLUMN timers.timer_number IS
     'Only orders those that are due at one moment; nobody reads it as a log, so gaps do not matter.';
 
 
--- Put actions into the action log under the lock of its head, which the caller holds: head and
--- segment_at are what the row says. Returns the end of the last segment.
+-- Put actions into the action log under the lock of its head, which the caller holds: p_here, p_head
+-- and p_end are where the row is and what it says.
 CREATE FUNCTION event_log_write_actions(
-    p_partition INT, p_head BIGINT, p_end BIGINT, p_segment BIGINT,
+    p_partition INT, p_here TID, p_head BIGINT, p_end BIGINT, p_segment BIGINT,
     p_keys TEXT[], p_ids UUID[], p_bodies TEXT[]
 ) RETURNS VOID
 LANGUAGE plpgsql AS $$
@@ -32,7 +32,7 @@ BEGIN
     FROM unnest(p_keys, p_ids, p_bodies) WITH ORDINALITY AS a(key, id, body, n);
     UPDATE event_log_action_heads
     SET action_head = p_head + cardinality(p_keys), action_end = segment_at
-    WHERE partition = p_partition;
+    WHERE ctid = p_here;
 END $$;
 
 
@@ -49,10 +49,14 @@ CREATE FUNCTION event_log_append_actions(
     p_segment BIGINT,
     p_source INT DEFAULT NULL, p_next BIGINT DEFAULT NULL, p_offsets BIGINT[] DEFAULT NULL
 ) RETURNS INT
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
 DECLARE
+    here       TID;
     head       BIGINT;
     segment_at BIGINT;
+    position_at TID;
     seen       BIGINT;
     now_keys   TEXT[];
     now_ids    UUID[];
@@ -60,19 +64,18 @@ DECLARE
     this_time  TIMESTAMPTZ;
     later      INT := 0;
 BEGIN
-    SELECT action_head, action_end INTO STRICT head, segment_at
-    FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
+    SELECT ctid, action_head, action_end INTO STRICT here, head, segment_at
+    FROM event_log_action_heads WHERE partition BETWEEN p_partition AND p_partition
+    ORDER BY partition DESC LIMIT 1 FOR UPDATE;
     IF p_source IS NOT NULL THEN
-        SELECT next INTO STRICT seen FROM event_log_positions
+        SELECT ctid, next INTO STRICT position_at, seen FROM event_log_positions
         WHERE topic = 'intent' AND partition = p_source
-          AND consumer = 'dispatcher' AND home = p_partition
-        FOR UPDATE;
+          AND consumer = 'dispatcher' AND home BETWEEN p_partition AND p_partition
+        ORDER BY home DESC LIMIT 1 FOR UPDATE;
         IF seen >= p_next THEN
             RETURN 0;
         END IF;
-        UPDATE event_log_positions SET next = p_next, updated_at = now()
-        WHERE topic = 'intent' AND partition = p_source
-          AND consumer = 'dispatcher' AND home = p_partition;
+        UPDATE event_log_positions SET next = p_next, updated_at = now() WHERE ctid = position_at;
     END IF;
     this_time := clock_timestamp();
     SELECT array_agg(a.key ORDER BY a.n), array_agg(a.id ORDER BY a.n),
@@ -82,7 +85,7 @@ BEGIN
     WHERE (p_source IS NULL OR p_offsets[a.n] >= seen)
       AND (a.due_at IS NULL OR a.due_at <= this_time);
     IF now_keys IS NOT NULL THEN
-        PERFORM event_log_write_actions(p_partition, head, segment_at, p_segment,
+        PERFORM event_log_write_actions(p_partition, here, head, segment_at, p_segment,
                                         now_keys, now_ids, now_bodies);
     END IF;
     IF p_due_at IS NOT NULL THEN
@@ -107,8 +110,11 @@ END $$;
 CREATE FUNCTION timers_fire(
     p_partition INT, p_limit INT, p_segment BIGINT, OUT fired INT, OUT next_s FLOAT8
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
 DECLARE
+    here       TID;
     head       BIGINT;
     segment_at BIGINT;
     due_keys   TEXT[];
@@ -121,8 +127,9 @@ BEGIN
     IF next_s IS NULL OR next_s > 0 THEN
         RETURN;
     END IF;
-    SELECT action_head, action_end INTO STRICT head, segment_at
-    FROM event_log_action_heads WHERE partition = p_partition FOR UPDATE;
+    SELECT ctid, action_head, action_end INTO STRICT here, head, segment_at
+    FROM event_log_action_heads WHERE partition BETWEEN p_partition AND p_partition
+    ORDER BY partition DESC LIMIT 1 FOR UPDATE;
     WITH due AS (
         SELECT due_at, timer_number FROM timers
         WHERE partition = p_partition AND due_at <= clock_timestamp()
@@ -139,7 +146,7 @@ BEGIN
     INTO due_keys, due_ids, due_bodies
     FROM gone g;
     IF due_keys IS NOT NULL THEN
-        PERFORM event_log_write_actions(p_partition, head, segment_at, p_segment,
+        PERFORM event_log_write_actions(p_partition, here, head, segment_at, p_segment,
                                         due_keys, due_ids, due_bodies);
         fired := cardinality(due_keys);
     END IF;

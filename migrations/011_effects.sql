@@ -86,16 +86,20 @@ CREATE FUNCTION effects_settle_v1(
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_bitmapscan = off
 AS $$
 DECLARE
+    here         TID;
     actual_owner UUID;
     head         BIGINT;
+    seen         BIGINT;
     segment_at   BIGINT;
     ended        BIGINT[];
     follow_ups   INT := 0;
 BEGIN
-    SELECT owner, intent_head, intent_end INTO STRICT actual_owner, head, segment_at
-    FROM event_log_partitions WHERE partition = p_partition FOR UPDATE;
+    SELECT ctid, owner, intent_head, intent_end INTO STRICT here, actual_owner, head, segment_at
+    FROM event_log_partitions WHERE partition BETWEEN p_partition AND p_partition
+    ORDER BY partition DESC LIMIT 1 FOR UPDATE;
     IF p_owner IS NOT NULL AND p_owner IS DISTINCT FROM actual_owner THEN
         RETURN NULL;
     END IF;
@@ -157,12 +161,16 @@ BEGIN
         GET DIAGNOSTICS follow_ups = ROW_COUNT;
         UPDATE event_log_partitions
         SET intent_head = head + follow_ups, intent_end = segment_at
-        WHERE partition = p_partition;
+        WHERE ctid = here;
     END IF;
 
-    UPDATE event_log_positions SET next = p_next, updated_at = now()
+    SELECT ctid, next INTO STRICT here, seen FROM event_log_positions
     WHERE topic = 'intent' AND partition = p_partition AND consumer = 'effects'
-      AND home = p_partition AND next < p_next;
+      AND home BETWEEN p_partition AND p_partition
+    ORDER BY home DESC LIMIT 1 FOR UPDATE;
+    IF seen < p_next THEN
+        UPDATE event_log_positions SET next = p_next, updated_at = now() WHERE ctid = here;
+    END IF;
     RETURN ended;
 END $$;
 

@@ -25,7 +25,9 @@ FROM event_log_commit_v1(
 -- name: lock_partition
 -- $1 partition INT. Waits for whoever commits there, a backend whose client is gone included:
 -- what it did is visible to every statement after this one (READ COMMITTED).
-SELECT partition FROM event_log_partitions WHERE partition = $1 FOR UPDATE;
+-- Found from behind: rule 3 of migration 009.
+SELECT partition FROM event_log_partitions WHERE partition BETWEEN $1 AND $1
+ORDER BY partition DESC LIMIT 1 FOR UPDATE;
 
 -- name: recall
 -- $1 keys TEXT[], $2 action ids UUID[], pairwise; $3 partition INT. Remembered outcomes, with the

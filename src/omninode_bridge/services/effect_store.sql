@@ -18,9 +18,11 @@ WHERE partition = $1 AND intent_type = ANY ($2) AND status = 'waiting'
 
 -- name: read
 -- $1 partition, $2 position, $3 limit. One row for the bounds of the log, then its entries, from one
--- snapshot (R6). What the dispatcher carries over is left out.
+-- snapshot (R6). What the dispatcher carries over is left out. The head is found from behind: rule 3
+-- of migration 009.
 SELECT h.intent_low AS low, h.intent_head AS head, e.*
-FROM event_log_partitions h
+FROM (SELECT intent_low, intent_head FROM event_log_partitions
+      WHERE partition BETWEEN $1 AND $1 ORDER BY partition DESC LIMIT 1) h
 LEFT JOIN LATERAL (
     SELECT i."offset", i.intent_id, i.intent_type, i.target, i.workflow_key, i.action_id,
            i.committed_at, i.body::TEXT AS body
@@ -29,7 +31,6 @@ LEFT JOIN LATERAL (
       AND i.intent_type NOT IN ('SubmitAction', 'ActionAnswered')
     ORDER BY i."offset" LIMIT $3
 ) e ON TRUE
-WHERE h.partition = $1
 ORDER BY e."offset";
 
 -- name: due

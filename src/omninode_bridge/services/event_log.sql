@@ -11,20 +11,22 @@ SELECT fired, next_s FROM timers_fire($1, $2, $3);
 -- name: read_actions
 -- $1 partition, $2 position, $3 limit. One row for the bounds of the log, then its entries: read in
 -- one statement, hence from one snapshot, so that "cut off" and "empty" cannot be mixed up (R6).
+-- The head is found from behind: rule 3 of migration 009.
 SELECT h.action_low AS low, h.action_head AS head, e."offset", e.body::TEXT AS body
-FROM event_log_action_heads h
+FROM (SELECT action_low, action_head FROM event_log_action_heads
+      WHERE partition BETWEEN $1 AND $1 ORDER BY partition DESC LIMIT 1) h
 LEFT JOIN LATERAL (
     SELECT a."offset", a.body FROM event_log_action a
     WHERE a.partition = $1 AND a."offset" >= $2
     ORDER BY a."offset" LIMIT $3
 ) e ON TRUE
-WHERE h.partition = $1
 ORDER BY e."offset";
 
 -- name: read_intents
 -- $1 partition, $2 position, $3 limit. As read_actions.
 SELECT h.intent_low AS low, h.intent_head AS head, e.*
-FROM event_log_partitions h
+FROM (SELECT intent_low, intent_head FROM event_log_partitions
+      WHERE partition BETWEEN $1 AND $1 ORDER BY partition DESC LIMIT 1) h
 LEFT JOIN LATERAL (
     SELECT i."offset", i.intent_id, i.intent_type, i.target, i.workflow_key, i.action_id,
            i.committed_at, i.body::TEXT AS body
@@ -32,7 +34,6 @@ LEFT JOIN LATERAL (
     WHERE i.partition = $1 AND i."offset" >= $2
     ORDER BY i."offset" LIMIT $3
 ) e ON TRUE
-WHERE h.partition = $1
 ORDER BY e."offset";
 
 -- name: reducer_position
