@@ -262,6 +262,7 @@ DECLARE
     known        JSONB;
     updated      INT;
     inserted     INT := 0;
+    asked_at     TIMESTAMPTZ;
 BEGIN
     SELECT ctid, owner, state_committed_head, reducer_gave_up_head, intent_head, intent_end, fsm_head
     INTO STRICT here, actual_owner, state_committed_first, reducer_gave_up_first, intent_first,
@@ -379,11 +380,13 @@ BEGIN
         WHILE intent_first + cardinality(p_intent_ids) > segment_at LOOP
             segment_at := event_log_add_segment('intent', p_partition, segment_at, p_segment);
         END LOOP;
+        -- Not the worker's clock: what is due some time after this commit is counted from here.
+        asked_at := clock_timestamp();
         INSERT INTO event_log_intent
             (partition, "offset", intent_id, intent_type, target, workflow_key, action_id,
              committed_at, body)
         SELECT p_partition, intent_first + i.n - 1, i.id, i.type, i.target, i.key, i.action,
-               p_committed_at, i.body::JSON
+               asked_at, i.body::JSON
         FROM unnest(p_intent_ids, p_intent_types, p_intent_targets, p_intent_keys,
                     p_intent_actions, p_intents) WITH ORDINALITY
             AS i(id, type, target, key, action, body, n);

@@ -36,7 +36,8 @@ def _keep(_: dict[str, Any], action: Action) -> Transition:
     """Make the payload the state, and tell of it."""
     due_at = action.payload.get("due_at")
     at = None if due_at is None else datetime.fromisoformat(due_at)
-    told = [Intent("Kept", action.workflow_key, action.payload, due_at=at)]
+    due_in_ms = action.payload.get("due_in_ms")
+    told = [Intent("Kept", action.workflow_key, action.payload, due_at=at, due_in_ms=due_in_ms)]
     if "transition" in action.payload:
         told.append(Intent(FSM_STATE_TRANSITIONED, payload=action.payload["transition"]))
     if "cancels" in action.payload:

@@ -288,3 +288,22 @@ async def test_who_asked_is_told_how_an_effect_ended(ports: Ports) -> None:
     assert (answer.intent.target, body["type"]) == ("counter:5", "EffectAnswered")
     assert body["payload"]["result"] == {"paid": 7}
     assert (body["payload"]["status"], body["payload"]["attempts"]) == ("done", 2)
+
+
+async def test_what_is_due_some_time_after_its_commit_is_counted_by_the_clock_of_the_store(
+    ports: Ports,
+) -> None:
+    before = await ports.beside.now()
+    await committed(ports, action("document:1", payload={"due_in_ms": 60_000}))
+    (entry,) = await entries(ports)
+    assert (entry.intent.due_at, entry.intent.due_in_ms) == (None, 60_000)
+    assert entry.due_at is not None
+    due_after = timedelta(milliseconds=60_000)
+    assert before + due_after <= entry.due_at <= await ports.beside.now() + due_after
+    assert await settle(ports, ParkedEffect(OpenEffect(entry), 0, "", entry.due_at), position=2)
+    found = await ports.parked_effects.find(0, entry.intent.intent_id)
+    assert found is not None
+    assert not found.maybe_begun, "its own time has not come"
+    assert await due(ports) == []
+    await ports.beside.let_pass(due_after)
+    assert await due(ports) == [entry.offset]

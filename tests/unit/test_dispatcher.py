@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -207,6 +207,41 @@ async def test_an_outcome_becomes_an_action_on_the_key_that_asked_for_it() -> No
     told = CODEC.decode(answer.payload)
     assert told["event"] == "StateCommitted"
     assert (told["action_id"], told["version"]) == (str(asked.action_id), 1)
+
+
+async def test_a_timer_happens_when_it_is_due_and_never_before_the_commit_that_asked() -> None:
+    world = new_world()
+    asked_at, hour = world.clock(), timedelta(hours=1)
+    times: dict[str, dict[str, Any]] = {
+        TARGETS[0]: {"due_at": asked_at + hour},
+        TARGETS[1]: {"due_at": asked_at - hour},
+        TARGETS[2]: {"due_in_ms": 1_500},
+        TARGETS[3]: {"due_in_ms": 0},
+        TARGETS[4]: {},
+    }
+
+    def timed(step: Step) -> Step:
+        assert isinstance(step, Absorbed)
+        intents = [replace(intent, **times[intent.target]) for intent in step.intents]
+        return replace(step, intents=tuple(intents))
+
+    await commit_beside(world, passing_on(*times, depth=4), changed=timed)
+    world.clock.advance(timedelta(milliseconds=500))  # type: ignore[attr-defined]
+    async with dispatching(world):
+        pass
+    found = {one.workflow_key: one for all_ in (await arrived(world)).values() for one in all_}
+    assert found.keys() == {TARGETS[1], TARGETS[3], TARGETS[4]}
+    world.clock.advance(hour)  # type: ignore[attr-defined]
+    for partition in range(PARTITIONS):
+        await world.timers.fire(partition, 100)
+    found = {one.workflow_key: one for all_ in (await arrived(world)).values() for one in all_}
+    later = {key: one.occurred_at - asked_at for key, one in found.items()}
+    nothing = timedelta(0)
+    waits = [hour, nothing, timedelta(milliseconds=1_500), nothing, nothing]
+    assert later == dict(zip(times, waits, strict=True))
+    assert {key: one.depth for key, one in found.items()} == dict(
+        zip(times, [0, 5, 0, 5, 5], strict=True)
+    )
 
 
 # -- what a target refuses -----------------------------------------------

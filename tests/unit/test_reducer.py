@@ -598,6 +598,19 @@ def test_an_intent_due_outside_of_time_gives_up_the_action(due_at: str) -> None:
         assert "no time in UTC" in step.detail
 
 
+def test_an_intent_is_due_at_a_time_or_some_time_after_its_commit_not_both() -> None:
+    for intent in (replace(FOLLOW_UP, due_in_ms=7), Intent("Mail", due_in_ms=7)):
+        (kept,) = absorbed(with_intents(intent)).intents
+        assert (kept.due_at, kept.due_in_ms) == (None, 7)
+        for wrong, words in (
+            (replace(intent, due_at=COMMITTED_AT), "stands beside due_at"),
+            (replace(intent, due_in_ms=-1), "invalid due_in_ms: is -1"),
+        ):
+            step = refused(with_intents(wrong))
+            assert step.reason == "reducer_error"
+            assert words in step.detail
+
+
 def test_a_reply_is_an_intent_of_the_commit_with_an_id_of_its_own() -> None:
     action = replace(sealed(), reply_to="me")
     reply = seal_reply(action, {"b": 1, "a": 2}, CODEC)

@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 
 from omninode_bridge.core.message import DEPTH_MAX, Action, Intent, intent_id
 from omninode_bridge.core.orchestration import RUN, TERMINAL, RunOutcome, run_outcome
-from omninode_bridge.core.orchestration.asking import ASK_BYTES_MAX, RESULT_BYTES_MAX, dice
+from omninode_bridge.core.orchestration.asking import (
+    ASK_BYTES_MAX,
+    NESTING_MAX,
+    RESULT_BYTES_MAX,
+    dice,
+)
+from omninode_bridge.core.orchestration.book import DEEP
 from omninode_bridge.core.orchestration.states import RUN_TABLE, STEP_TABLE
+from omninode_bridge.core.reducer import Transition
 from omninode_bridge.testing import given
 from omninode_bridge.testing.clock import NOON
 from omninode_bridge.testing.result import CODEC
+from tests.unit.test_nesting import nested
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,6 +64,11 @@ class Story:
         self.now += timedelta(seconds=1)
         number = uuid5(_IDS, str(self.numbers))
         return replace(Action(number, KEY, action_type, payload, self.now), **terms)
+
+    def reason_of_start(self, contract: dict[str, Any]) -> str:
+        """Return why a run of `contract` cannot begin."""
+        begun = self.action("RunStarted", {"contract": contract, "input": {}})
+        return given(RUN.reduce, workflow_key=KEY).when_action(begun).reason or ""
 
     @property
     def outcome(self) -> RunOutcome:
@@ -248,6 +261,40 @@ def test_a_result_that_is_too_large_is_not_kept_and_that_is_said() -> None:
     assert "only 65536 are kept" in (step.detail or "")
 
 
+def test_a_result_that_is_nested_too_deep_is_not_kept_and_the_run_goes_on() -> None:
+    for depth in (NESTING_MAX, NESTING_MAX + 1, 250):
+        story = Story(effect("a"), act("b", "a"))
+        assert types(story.effect("a", "done", {"x": nested(depth - 1)})) == ["Did"]
+        step = story.outcome.step("a")
+        assert (step.status, step.result is None) == ("DONE", depth > NESTING_MAX)
+        assert (step.detail or "") == (
+            "the result is nested more than 100 deep: it is not kept" if depth > NESTING_MAX else ""
+        )
+
+
+def test_what_is_nested_too_deep_is_not_asked_for_and_begins_no_run() -> None:
+    deep = nested(NESTING_MAX - 2)
+    action = {"key": "k:1", "type": "Did", "payload": {"x": ["{input.x}"]}}
+    story = Story(act("a", action=action), x=deep)
+    assert story.outcome.step("a").status == "ASKED"
+    story = Story(act("a", action=action), x=[deep])
+    assert story.outcome.step("a").reason == "invalid"
+    assert "the payload would be nested more than 100 deep" in story.outcome.detail
+    contract = {"name": "c", "version": 1, "steps": [act("a")]}
+    begun = story.action("RunStarted", {"contract": contract, "input": {"x": nested(248)}})
+    told = given(RUN.reduce, workflow_key=KEY).when_action(begun)
+    told.then_rejected("the input is nested more than 100 deep")
+
+
+def test_a_reference_of_thousands_of_digits_leads_nowhere() -> None:
+    action = {"key": "k:1", "type": "Did", "payload": {"x": f"{{steps.a.result.x.{'7' * 5_000}}}"}}
+    story = Story(effect("a"), act("b", "a", action=action))
+    story.effect("a", "done", {"x": [1, 2]})
+    step = story.outcome.step("b")
+    assert (step.status, step.reason) == ("FAILED", "invalid")
+    assert (step.detail or "").startswith("{steps.a.result.x.777")
+
+
 def test_a_key_that_cannot_be_one_fails_its_step() -> None:
     story = Story(
         effect("a"), act("b", "a", action={"key": "k:{input.x}", "type": "Did"}), x="x" * 512
@@ -308,11 +355,32 @@ def test_an_undo_is_retried_and_one_that_fails_for_good_is_named() -> None:
 
 
 def test_an_undo_that_cannot_be_asked_for_has_failed() -> None:
-    undo = {"action": {"key": "k:{steps.a.result.x}", "type": "Undid"}}
-    story = Story(effect("a", undo=undo))
+    undo = {"action": {"key": "k:{steps.b.result.x}", "type": "Undid"}}
+    story = Story(effect("b"), effect("a", "b", undo=undo))
+    story.effect("b", "done", {"y": 1})
     story.effect("a", "dead", maybe_done=True)
     assert story.outcome.status == "COMPENSATION_FAILED"
     assert story.outcome.step("a").undo_reason == "invalid"
+
+
+def test_a_run_that_began_with_a_contract_which_is_refused_today_goes_on() -> None:
+    undo = {"effect": {"name": "Back", "payload": {"charge": "{input.x}"}}}
+    story = Story(effect("a", undo=undo), act("b", "a"), x="x")
+    state = story.state
+    (first, second) = state["contract"]["steps"]
+    first["undo"]["effect"]["payload"] = {"charge": "{steps.a.result.id}"}
+    second["retry"]["attempts"] = 10_000
+    assert "attempts: 'attempts' must be" in story.reason_of_start(state["contract"])
+    second["retry"]["attempts"] = 99
+    assert "may have happened" in story.reason_of_start(state["contract"])
+    second["retry"]["attempts"] = 10_000
+    second["was_known_once"] = True
+    story.told = replace(story.told, state=CODEC.encode(state))
+    assert types(story.effect("a", "done", {"id": "c-7"})) == ["Did"]
+    for _ in range(150):
+        assert types(story.gave_up("b", "reducer_error")) == ["Did"]
+    (back,) = story.gave_up("b", "rejected")
+    assert (back["intent_type"], back["payload"]) == ("Back", {"charge": "c-7"})
 
 
 @pytest.mark.parametrize(("reason", "again"), [("cancelled", True), ("rejected", False)])
@@ -363,6 +431,29 @@ def test_a_step_with_a_time_out_sets_a_timer_on_the_run() -> None:
     assert asked["payload"]["type"] == "Did"
     assert timer["target"] == KEY
     assert timer["payload"]["payload"] == {"step": "a", "ask": story.ask("a")}
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=3_650), timedelta(days=-3_650)])
+def test_time_is_counted_from_the_commit_whatever_the_clock_of_who_asks(ago: timedelta) -> None:
+    retry = {"attempts": 2, "base_ms": 200, "cap_ms": 200}
+    contract = {"name": "c", "version": 1, "steps": [act("a", timeout_ms=1_500, retry=retry)]}
+    payload = {"contract": contract, "input": {}}
+    begun = RUN.reduce({}, Action(UUID(int=9), KEY, "RunStarted", payload, NOON - ago))
+    assert isinstance(begun, Transition)
+    assert [(each.due_at, each.due_in_ms) for each in begun.intents] == [
+        (None, None),
+        (None, 1_500),
+    ]
+    told = {"action_id": str(intent_id(UUID(int=9), 0)), "event": "ReducerGaveUp"}
+    told |= {"reason": "reducer_error", "detail": "no"}
+    gave_up = Action(UUID(int=10), KEY, "ActionAnswered", told, NOON - ago)
+    for depth, wait_ms in ((1, 200), (DEEP, 5_000)):
+        again = RUN.reduce(dict(begun.state), replace(gave_up, depth=depth))
+        assert isinstance(again, Transition)
+        assert [(each.due_at, each.due_in_ms) for each in again.intents] == [
+            (None, wait_ms),
+            (None, wait_ms + 1_500),
+        ]
 
 
 def test_out_of_time_a_step_has_failed_is_cancelled_and_undone_if_it_committed_late() -> None:

@@ -10,11 +10,18 @@ import yaml
 from hypothesis import given
 
 from omninode_bridge import ConfigurationError, ContractError, RunContract, load_run_contract
-from omninode_bridge.core.orchestration import ContractFault, check_contract, parse_contract
+from omninode_bridge.core.orchestration import (
+    NESTING_MAX,
+    ContractFault,
+    check_contract,
+    parse_contract,
+)
 from omninode_bridge.core.orchestration.checks import EFFECT_ATTEMPTS_MAX, STEPS_MAX
-from omninode_bridge.core.orchestration.contract import RETRIED, Retry, restore_contract
+from omninode_bridge.core.orchestration.contract import RETRIED, Retry
+from omninode_bridge.core.orchestration.stored_contract import restore_contract
 from omninode_bridge.infrastructure.contracts import read_run_contract, run_contract_of
 from omninode_bridge.infrastructure.contracts.run_contract import TEXT_CHARS_MAX
+from tests.unit.test_nesting import nested
 from tests.unit.test_run_simulation import contracts
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ steps:
   - name: charge
     depends_on: [reserve]
     effect: {name: ChargeCard, target: "{input.bank}", payload: {amount: "{input.amount}"}}
-    undo: {effect: {name: RefundCard, payload: {charge: "{steps.charge.result.id}"}}}
+    undo: {effect: {name: RefundCard, payload: {key: "{step_id}"}}}
     retry: {attempts: 3, base_ms: 100, cap_ms: 5000, reasons: [dead]}
     timeout_ms: 5000
     on_failure: compensate
@@ -133,7 +140,7 @@ CASES: Final = [
     (15, "timeout_ms: 5000", "timeout_ms: true", "a whole number from 1"),
     (16, "on_failure: compensate", "on_failure: panic", "fail or compensate or continue"),
     (
-        *(13, 'undo: {effect: {name: RefundCard, payload: {charge: "{steps.charge.result.id}"}}}'),
+        *(13, 'undo: {effect: {name: RefundCard, payload: {key: "{step_id}"}}}'),
         *("undo: never", "'undo' must be a mapping"),
     ),
     # -- order
@@ -159,6 +166,9 @@ CASES: Final = [
     (5, "stock:{input.sku}", ":{input.sku}", "must begin with the type of the key and a colon"),
     (7, "{steps.reserve.version}", "{steps.charge.result.id}", "does not depend on 'charge'"),
     # -- undo
+    (13, 'key: "{step_id}"', 'key: "{steps.charge.result.id}"', "it only may have happened"),
+    (13, 'key: "{step_id}"', 'key: ["no {steps.charge.result}"]', "use what it was asked with"),
+    (13, "name: RefundCard", 'name: Back, target: "{steps.charge.result.x}"', "'charge' is undone"),
     (10, "    undo: {effect", "    undo_: {effect", "no field 'undo_'"),
 ]
 
@@ -208,6 +218,28 @@ def test_steps_beside_the_one_that_fails_need_an_undo_those_behind_it_do_not() -
         run_contract_of({"name": "a", "version": 1, "steps": steps})
     steps[1]["undo"] = "none"
     run_contract_of({"name": "a", "version": 1, "steps": steps})
+
+
+def test_an_undo_may_refer_to_other_steps_and_to_the_version_of_its_own_action() -> None:
+    undo = '{effect: {name: Back, payload: {at: "{steps.reserve.version}"}}}'
+    text = CONTRACT.replace('{effect: {name: RefundCard, payload: {key: "{step_id}"}}}', undo)
+    assert load_run_contract(text, "order.yaml").steps[1].undo is not None
+    undo = '    undo: {effect: {name: Unsend, payload: {to: "{steps.charge.result.mail}"}}}\n'
+    assert load_run_contract(CONTRACT + undo, "order.yaml").steps[2].undo is not None
+
+
+def test_a_payload_is_not_nested_too_deep() -> None:
+    def contract_with(depth: int, *, undo: bool) -> dict[str, Any]:
+        deep = {"key": "a:1", "type": "T", "payload": {"deep": nested(depth - 1)}}
+        action = {"key": "a:1", "type": "T"} if undo else deep
+        step = {"name": "a", "action": action, "undo": {"action": deep} if undo else "none"}
+        return {"name": "a", "version": 1, "steps": [step]}
+
+    for undo in (False, True):
+        run_contract_of(contract_with(NESTING_MAX, undo=undo))
+        for depth in (NESTING_MAX + 1, 5_000):
+            with pytest.raises(ContractError, match=r"payload: is nested more than 100 deep"):
+                run_contract_of(contract_with(depth, undo=undo))
 
 
 def test_a_circle_is_shown_from_one_step_back_to_it() -> None:

@@ -64,6 +64,7 @@ def test_references_become_what_they_lead_to(template: object, filled: object) -
         ("{steps.a.version}", "{steps.a.version} leads nowhere: the run has no 'steps'"),
         ("{input.list.2}", "input.list has no '2'"),
         ("{input.list.-1}", "input.list has no '-1'"),
+        (f"{{input.list.{'9' * 5_000}}}", "leads nowhere: input.list has no '99999"),
         ("x{input.none}", "{input.none} is null, which cannot stand within a text"),
         ("x{input.list}", "is a list"),
         ("x{input}", "is an object"),

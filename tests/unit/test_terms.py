@@ -13,8 +13,10 @@ from asyncpg.pgproto.pgproto import UUID as DriversUUID  # noqa: N811 - the driv
 from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.terms import (
     COUNT_MAX,
+    DUE_IN_MS_MAX,
     REMEMBER_FOR_MAX,
     check_count,
+    check_due_in_ms,
     check_id,
     check_remember_for,
     check_time,
@@ -33,6 +35,20 @@ def test_an_id_is_a_uuid_of_whatever_kind_and_comes_out_plain() -> None:
 @pytest.mark.parametrize("value", [0, 1, COUNT_MAX])
 def test_a_count_is_an_integer_that_63_bits_can_hold(value: int) -> None:
     assert check_count("epoch", value) == value
+
+
+@pytest.mark.parametrize("value", [0, 1, DUE_IN_MS_MAX])
+def test_a_wait_leads_to_a_time_that_can_be_stored(value: int) -> None:
+    assert check_due_in_ms(value) == value
+    due_at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
+    assert check_time("due_at", due_at) == due_at
+
+
+@pytest.mark.parametrize("value", [-1, DUE_IN_MS_MAX + 1, 1.5, True, "1", None])
+def test_what_is_no_wait_is_refused(value: object) -> None:
+    with pytest.raises(InvalidAction) as error:
+        check_due_in_ms(value)
+    assert error.value.field == "due_in_ms"
 
 
 def test_how_long_to_remember_comes_out_in_seconds() -> None:

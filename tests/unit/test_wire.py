@@ -270,6 +270,25 @@ def test_an_intent_carries_its_payload_and_what_a_follow_up_inherits(
     assert "correlation_id" not in read(wire.intent_text(plain.intents[0], plain))
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        {},
+        {"due_in_ms": 0},
+        {"due_in_ms": 86_400_000},
+        {"due_at": datetime(2027, 1, 1, tzinfo=UTC), "reply_to": "order:1"},
+    ],
+)
+def test_an_intent_is_read_back_with_its_times(times: dict[str, Any]) -> None:
+    asked = Intent("Mail", "somebody", {"a": 1}, **times)
+    key_type = replace(COUNTER, reduce=lambda _state, _action: Transition({}, (asked,)))
+    step, _ = step_and_commit(COUNTED, key_type)
+    (intent,) = step.intents
+    body = read(wire.intent_text(intent, step))
+    assert ("due_at" in body, "due_in_ms" in body) == ("due_at" in times, "due_in_ms" in times)
+    assert wire.read_intent(intent.intent_id, "Mail", "somebody", body, CODEC) == intent
+
+
 def test_a_reply_says_whose_outcome_it_is() -> None:
     fields = wire.reply_fields(KEY, COUNTED.action_id, wire.gave_up_fields(REFUSED, 2))
     assert fields == {

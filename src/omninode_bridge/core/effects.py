@@ -8,6 +8,7 @@ Rule 1: how an effect ended is said once (R10): what follows from it, follow-up 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from omninode_bridge.core.effect_types import EffectResult
@@ -20,6 +21,7 @@ from omninode_bridge.core.message import (
     SealedAction,
     reply_id,
 )
+from omninode_bridge.core.nesting import is_nested_deeper
 from omninode_bridge.core.reducer import SealedIntent, seal_intents
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 RESULT_BYTES_MAX: Final = PAYLOAD_BYTES_MAX // 2
 """An answer carries it as its payload, and something stands around it."""
 
+RESULT_NESTING_MAX: Final = 200
+"""As deep as it may be nested, for the same reason: 254 is all that can be encoded."""
+
 EffectStatus = Literal["done", "dead", "cancelled"]
 
 
@@ -39,7 +44,8 @@ EffectStatus = Literal["done", "dead", "cancelled"]
 class LoggedIntent:
     """An entry of the `intent` log, with what a follow-up action inherits from its source.
 
-    The source is action `action_id` on `workflow_key`.
+    The source is action `action_id` on `workflow_key`. `committed_at` is the time of its commit by
+    the database's clock: what is due some time later is due from there.
     """
 
     offset: int
@@ -49,6 +55,13 @@ class LoggedIntent:
     depth: int
     committed_at: datetime
     workflow_key: str
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When what it asks for is due, by the database's clock; None: at once."""
+        if self.intent.due_in_ms is None:
+            return self.intent.due_at
+        return self.committed_at + timedelta(milliseconds=self.intent.due_in_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,8 @@ def done(effect: OpenEffect, attempt: int, returned: object, codec: Codec) -> En
             " return None, a dict or an EffectResult"
         )
         raise TypeError(message)
+    if is_nested_deeper(outcome.result, RESULT_NESTING_MAX):
+        raise InvalidAction("an effect's result", f"is nested more than {RESULT_NESTING_MAX} deep")
     result = codec.encode(dict(outcome.result))
     if len(result) > RESULT_BYTES_MAX:
         detail = f"has {len(result)} bytes; {RESULT_BYTES_MAX} are allowed"

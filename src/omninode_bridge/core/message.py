@@ -134,9 +134,12 @@ class Intent:
     """Something to be done because of a commit.
 
     `payload` is a JSON object. An intent of type `SubmitAction` asks for a follow-up action: make
-    it with `Intent.submit`. Others wait in the log for the effect that handles their type: not
-    before `due_at`, and when it is over, a follow-up action `EffectAnswered` tells the workflow key
-    `reply_to` how it ended.
+    it with `Intent.submit`. Others wait in the log for the effect that handles their type, and when
+    it is over, a follow-up action `EffectAnswered` tells the workflow key `reply_to` how it ended.
+
+    It is not begun before `due_at`, or before `due_in_ms` milliseconds after the commit that asks
+    for it; both are by the database's clock, and only one of them may be given. A wait goes by
+    `due_in_ms`: `action.occurred_at` is somebody else's clock, and may be long ago.
     """
 
     intent_type: str
@@ -144,6 +147,7 @@ class Intent:
     payload: Mapping[str, Any] = field(default_factory=dict)
     reply_to: str | None = None
     due_at: datetime | None = None
+    due_in_ms: int | None = None
 
     @classmethod
     def submit(
@@ -154,18 +158,20 @@ class Intent:
         *,
         reply_to: str | None = None,
         due_at: datetime | None = None,
+        due_in_ms: int | None = None,
         expected_version: int | None = None,
     ) -> Intent:
         """Ask for a follow-up action on `workflow_key`, applied exactly once (R10).
 
         Its id is the intent's (`intent_id`). `reply_to` is the workflow key that is told the
         outcome, by a follow-up action `ActionAnswered`; `due_at` and `expected_version` are as with
-        any action.
+        any action, `due_in_ms` is as with any intent. Its `occurred_at` is the time of the commit
+        that asks for it, or the time it is due, whichever is later.
         """
         body: dict[str, Any] = {"key": workflow_key, "type": action_type, "payload": payload}
         if expected_version is not None:
             body["expected_version"] = expected_version
-        return cls(SUBMIT_ACTION, workflow_key, body, reply_to, due_at)
+        return cls(SUBMIT_ACTION, workflow_key, body, reply_to, due_at, due_in_ms)
 
     @classmethod
     def cancel(

@@ -34,7 +34,7 @@ from omninode_bridge.core.message import (
     reply_id,
 )
 from omninode_bridge.core.projection import Projection, project_plainly
-from omninode_bridge.core.terms import check_count, check_time
+from omninode_bridge.core.terms import check_count, check_due_in_ms, check_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -117,7 +117,10 @@ NEVER_SEEN: Final = Snapshot()
 
 @dataclass(frozen=True, slots=True)
 class SealedIntent:
-    """An intent as it is stored: with its stable id, its payload canonical bytes."""
+    """An intent as it is stored: with its stable id, its payload canonical bytes.
+
+    It is due at `due_at`, or `due_in_ms` after its commit, or at once.
+    """
 
     intent_id: UUID
     intent_type: str
@@ -125,6 +128,7 @@ class SealedIntent:
     payload: bytes
     reply_to: str | None = None
     due_at: datetime | None = None
+    due_in_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +321,7 @@ def seal_intents(
                 payload,
                 intent.reply_to,
                 None if intent.due_at is None else check_time("due_at", intent.due_at),
+                None if intent.due_in_ms is None else check_due_in_ms(intent.due_in_ms),
             )
         )
     return tuple(sealed)
@@ -337,6 +342,8 @@ def _check_intent(intent: object) -> None:
         raise InvalidAction("target", f"has {size} bytes; {TARGET_BYTES_MAX} are allowed")
     if intent.reply_to is not None:
         check_reply_to(intent.reply_to)
+    if intent.due_at is not None and intent.due_in_ms is not None:
+        raise InvalidAction("due_in_ms", "stands beside due_at: say one of them")
     if intent.intent_type == CANCEL_EFFECT:
         UUID(target)  # raises ValueError: it names an effect by its intent's id
 

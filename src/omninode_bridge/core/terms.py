@@ -19,6 +19,9 @@ COUNT_MAX: Final = 2**63 - 1
 REMEMBER_FOR_MAX: Final = timedelta(days=36_525)
 """A hundred years: whoever wants longer wants it for ever, and says None."""
 
+DUE_IN_MS_MAX: Final = 36_525 * 86_400_000
+"""A hundred years in milliseconds, too: from any commit, that is a time which can be stored."""
+
 
 def check_id(what: str, value: object) -> UUID:
     """Return `value` as a plain UUID: drivers have kinds of their own, which no encoder knows.
@@ -74,6 +77,19 @@ def check_time(what: str, value: object) -> datetime:
     except OverflowError as error:
         raise InvalidAction(what, f"is {value}, which is no time in UTC") from error
     return in_utc if offset.seconds % 60 or offset.microseconds else plain
+
+
+def check_due_in_ms(value: object) -> int:
+    """Return `value` when it can be a wait, in milliseconds.
+
+    Raises:
+        InvalidAction: with `due_in_ms` as its field.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidAction("due_in_ms", f"is a {type(value).__name__}, not an integer")
+    if not 0 <= value <= DUE_IN_MS_MAX:
+        raise InvalidAction("due_in_ms", f"is {value}; 0 to {DUE_IN_MS_MAX} are allowed")
+    return int(value)
 
 
 def check_remember_for(value: object) -> float:

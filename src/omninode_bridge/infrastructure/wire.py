@@ -202,6 +202,8 @@ def follow_up_text(intent: SealedIntent, depth: int, correlation_id: UUID | None
         fields["reply_to"] = intent.reply_to
     if intent.due_at is not None:
         fields["due_at"] = intent.due_at
+    if intent.due_in_ms is not None:
+        fields["due_in_ms"] = intent.due_in_ms
     return orjson.dumps(fields).decode()
 
 
@@ -251,7 +253,9 @@ def read_intent(
     """Return the intent that the body of an entry tells of."""
     payload = codec.encode(fields["payload"])
     reply_to, due_at = fields.get("reply_to"), _moment(fields.get("due_at"))
-    return SealedIntent(intent_id, intent_type, target, payload, reply_to, due_at)
+    return SealedIntent(
+        *(intent_id, intent_type, target, payload, reply_to, due_at), fields.get("due_in_ms")
+    )
 
 
 def read_remembered(

@@ -12,9 +12,10 @@ from uuid import UUID, uuid4
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from omninode_bridge.core.message import GiveUpReason, check_workflow_key
+from omninode_bridge.core.terms import COUNT_MAX
 
 WorkflowKey = Annotated[str, AfterValidator(check_workflow_key)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
 Text = Annotated[str, Field(min_length=1)]
 Json = dict[str, Any]
 
@@ -69,6 +70,7 @@ class ModelIntent(Model):
     payload: Json
     reply_to: WorkflowKey | None = None
     due_at: datetime | None = None
+    due_in_ms: Count | None = None
 
 
 class ModelRejection(Model):

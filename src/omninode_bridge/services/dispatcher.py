@@ -223,14 +223,15 @@ class Dispatcher:
                 depth=entry.depth + 1,
             )
         body = self._codec.decode(intent.payload)
-        cancels = body.get("cancels")
-        later = intent.due_at is not None and intent.due_at - entry.committed_at >= _NEW_CHAIN
+        cancels, due_at = body.get("cancels"), entry.due_at
+        later = due_at is not None and due_at - entry.committed_at >= _NEW_CHAIN
         return SealedAction(
             action_id=intent.intent_id if cancels is None else UUID(cancels),
             workflow_key=body["key"],
             type=body["type"],
             payload=self._codec.encode(body["payload"]),
-            occurred_at=entry.committed_at,
+            # A timer happens when it is due. Whoever counts on from there begins then.
+            occurred_at=entry.committed_at if due_at is None else max(entry.committed_at, due_at),
             correlation_id=entry.correlation_id or entry.action_id,
             causation_id=entry.action_id,
             depth=0 if later else entry.depth + 1,
@@ -239,5 +240,5 @@ class Dispatcher:
             # The action may wait among the timers for years: its cancellation outlasts it.
             remember_s=REMEMBER_S if cancels is None else None,
             purpose="apply" if cancels is None else "cancel",
-            due_at=intent.due_at,
+            due_at=due_at,
         )

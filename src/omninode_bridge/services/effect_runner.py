@@ -222,14 +222,15 @@ class EffectRunner:
                 self._cancels.setdefault(ending, []).append(entry.offset)
             return
         effect = OpenEffect(entry, maybe_begun=entry.offset < self._head)
-        if intent.due_at is not None or intent.intent_type not in self._types:
+        due_at = entry.due_at
+        if due_at is not None or intent.intent_type not in self._types:
             # It is given out when it is due by the database's clock. By ours, which may be wrong,
             # it only goes before those of its lane that come from the log.
-            if intent.due_at is not None and intent.due_at <= self._clock():
+            if due_at is not None and due_at <= self._clock():
                 self._window.wait_outside(_place(effect))
             else:
                 self._window.pass_by(entry.offset)
-            self._to_park.append(ParkedEffect(effect, 0, "", intent.due_at))
+            self._to_park.append(ParkedEffect(effect, 0, "", due_at))
         else:
             self._take(effect)
 

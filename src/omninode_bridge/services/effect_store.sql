@@ -70,7 +70,10 @@ CROSS JOIN LATERAL (
 SELECT "offset", intent_id, intent_type, target, workflow_key, action_id, committed_at,
        body::TEXT AS body, attempts, redriven,
        due_at <= clock_timestamp()
-           OR due_at IS DISTINCT FROM (body ->> 'due_at')::TIMESTAMPTZ AS maybe_begun
+           OR due_at IS DISTINCT FROM coalesce(
+               (body ->> 'due_at')::TIMESTAMPTZ,
+               committed_at + (body ->> 'due_in_ms')::BIGINT * INTERVAL '1 millisecond'
+           ) AS maybe_begun
 FROM effects
 WHERE intent_id = $2 AND partition = $1 AND status = 'waiting';
 

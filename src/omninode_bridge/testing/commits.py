@@ -79,7 +79,7 @@ def commit_in(
             action = step.action
             inherited = (action.action_id, action.correlation_id, action.depth)
             changes.intents.append(
-                LoggedIntent(offset, intent, *inherited, commit.committed_at, action.workflow_key)
+                LoggedIntent(offset, intent, *inherited, now, action.workflow_key)
             )
     if commit.position is not None:
         changes.position = commit.position.next

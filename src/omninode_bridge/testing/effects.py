@@ -97,7 +97,7 @@ class MemoryEffects:
             row = next((row for row in found if row.status == "waiting"), None)
             if row is None:
                 return None
-            begun = row.due_at <= self._clock() or row.due_at != row.effect.entry.intent.due_at
+            begun = row.due_at <= self._clock() or row.due_at != row.effect.entry.due_at
             return replace(row.effect, maybe_begun=begun)
 
     async def settle(

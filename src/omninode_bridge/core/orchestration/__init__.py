@@ -4,6 +4,7 @@ Reading order: `contract.py` (what is to be done), `states.py` (how far one can 
 an action on a run's key leads to), `turn.py` (how), `outcome.py` (what is told of it).
 """
 
+from omninode_bridge.core.orchestration.asking import NESTING_MAX
 from omninode_bridge.core.orchestration.checks import check_contract
 from omninode_bridge.core.orchestration.contract import (
     RunContract,
@@ -21,6 +22,7 @@ from omninode_bridge.core.orchestration.states import (
 )
 
 __all__ = [
+    "NESTING_MAX",
     "RUN",
     "RUN_CANCELLED",
     "RUN_STARTED",

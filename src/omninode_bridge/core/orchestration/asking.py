@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.message import Intent, check_workflow_key
+from omninode_bridge.core.nesting import is_nested_deeper
 from omninode_bridge.core.orchestration.templates import MissingReference, fill, fill_text
 from omninode_bridge.core.reducer import TARGET_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
     from uuid import UUID
 
     from omninode_bridge.core.orchestration.contract import Ask
@@ -28,6 +28,10 @@ ASK_BYTES_MAX: Final = 65_536
 
 RESULT_BYTES_MAX: Final = 65_536
 """Of an effect's result that the run keeps; the state holds those of all steps."""
+
+NESTING_MAX: Final = 100
+"""How deep an input may be, the payload of an ask, and a result that the run keeps: well below what
+can be encoded, 254, for the run's state and what is asked for lie around them."""
 
 
 class CannotAsk(ValueError):
@@ -51,18 +55,18 @@ def known(state: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def ask_intent(
-    ask: Ask, values: Mapping[str, Any], run_key: str, due_at: datetime | None
-) -> Intent:
+def ask_intent(ask: Ask, values: Mapping[str, Any], run_key: str, due_in_ms: int | None) -> Intent:
     """Return the intent that asks for it, and has the run told how it ended.
+
+    `due_in_ms` is counted from the commit of the action that leads to it; None: at once.
 
     Raises:
         CannotAsk: saying why.
     """
     target, payload = _filled(ask, values)
     if ask.kind == "effect":
-        return Intent(ask.name, target, payload, reply_to=run_key, due_at=due_at)
-    return Intent.submit(target, ask.name, payload, reply_to=run_key, due_at=due_at)
+        return Intent(ask.name, target, payload, reply_to=run_key, due_in_ms=due_in_ms)
+    return Intent.submit(target, ask.name, payload, reply_to=run_key, due_in_ms=due_in_ms)
 
 
 def cancel_intent(ask: Ask, values: Mapping[str, Any], run_key: str, ask_id: UUID) -> Intent:
@@ -84,6 +88,8 @@ def _filled(ask: Ask, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise CannotAsk(f"the key {target!r}: {error.detail}") from error
     if "\0" in target or len(target.encode()) > TARGET_BYTES_MAX:
         raise CannotAsk(f"the target may have {TARGET_BYTES_MAX} bytes, and no NUL")
+    if is_nested_deeper(payload, NESTING_MAX):
+        raise CannotAsk(f"the payload would be nested more than {NESTING_MAX} deep")
     size = size_of(payload)
     if size > ASK_BYTES_MAX:
         raise CannotAsk(f"the payload would have {size} bytes; {ASK_BYTES_MAX} are allowed")

@@ -1,8 +1,6 @@
 """Whether a contract can work: what is wrong is said before any run begins.
 
-Rule 1: a reference may only lead to what is known by then: the input, the run's own names, and
-        steps that this one depends on, directly or not.
-Rule 2: when a step fails whose `on_failure` is `compensate`, everything that can have committed by
+Rule 1: when a step fails whose `on_failure` is `compensate`, everything that can have committed by
         then has an `undo`, or says on purpose that it needs none (`undo: none`).
 """
 
@@ -11,30 +9,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from omninode_bridge.core.errors import InvalidAction
-from omninode_bridge.core.message import (
-    CANCEL_EFFECT,
-    FOLLOW_UPS,
-    FSM_STATE_TRANSITIONED,
-    check_name,
-)
+from omninode_bridge.core.orchestration.ask_checks import check_asks
 from omninode_bridge.core.orchestration.document import ContractFault
-from omninode_bridge.core.orchestration.templates import parse, references
-from omninode_bridge.core.reducer import check_action_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from omninode_bridge.core.orchestration.contract import Ask, RunContract, RunStep
-    from omninode_bridge.core.orchestration.document import Path
-    from omninode_bridge.core.orchestration.templates import Reference
+    from omninode_bridge.core.orchestration.contract import RunContract, RunStep
 
 STEPS_MAX: Final = 100
 EFFECT_ATTEMPTS_MAX: Final = 400
 """Of all steps and undos: answers to effects make a chain, which has to stay below `DEPTH_MAX`."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
-_OURS: Final = FOLLOW_UPS | {CANCEL_EFFECT, FSM_STATE_TRANSITIONED}
 
 
 def check_contract(contract: RunContract) -> None:
@@ -48,7 +35,7 @@ def check_contract(contract: RunContract) -> None:
     _check_names(contract)
     _check_order(contract)
     for index, step in enumerate(contract.steps):
-        _check_asks(contract, ("steps", index), step)
+        check_asks(contract, ("steps", index), step)
     _check_undos(contract)
     _check_attempts(contract)
 
@@ -95,83 +82,6 @@ def _cycle(contract: RunContract, name: str) -> list[str]:
         )
         if way[-1] == name:
             return way
-
-
-def _check_asks(contract: RunContract, path: Path, step: RunStep) -> None:
-    known = contract.before(step.name)
-    _check_ask(contract, (*path, step.ask.kind), step.ask, known)
-    if step.undo is not None:
-        _check_ask(
-            contract, (*path, "undo", step.undo.ask.kind), step.undo.ask, known | {step.name}
-        )
-
-
-def _check_ask(contract: RunContract, path: Path, ask: Ask, known: set[str]) -> None:
-    is_action = ask.kind == "action"
-    name_path = (*path, "type" if is_action else "name")
-    try:
-        if is_action:
-            check_action_type(ask.name)
-        else:
-            check_name("name", ask.name)
-    except InvalidAction as error:
-        raise ContractFault(name_path, f"{ask.name!r}: {error.detail}") from error
-    if not is_action and ask.name in _OURS:
-        raise ContractFault(name_path, f"{ask.name} is carried out by the bridge itself")
-    target_path = (*path, "key" if is_action else "target")
-    _check_references(contract, target_path, ask.target, known)
-    if is_action:
-        prefix = next(iter(parse(ask.target)), "")
-        if not isinstance(prefix, str) or prefix.find(":") < 1:
-            detail = (
-                "'key' must begin with the type of the key and a colon, such as"
-                f' "order:{{input.id}}", not {ask.target!r}'
-            )
-            raise ContractFault(target_path, detail)
-    _check_references(contract, (*path, "payload"), ask.payload, known)
-
-
-def _check_references(contract: RunContract, path: Path, template: object, known: set[str]) -> None:
-    """Look into `template`, so that a fault names the innermost place."""
-    match template:
-        case dict():
-            for name, each in template.items():
-                _check_references(contract, (*path, name), each, known)
-        case list():
-            for index, each in enumerate(template):
-                _check_references(contract, (*path, index), each, known)
-        case str():
-            try:
-                found = list(references(template))
-            except ValueError as error:
-                raise ContractFault(path, str(error)) from error
-            for reference in found:
-                detail = _wrong(contract, reference, known)
-                if detail:
-                    raise ContractFault(path, f"{reference}: {detail}")
-        case _:
-            pass
-
-
-def _wrong(contract: RunContract, reference: Reference, known: set[str]) -> str:
-    """Return what is wrong with a reference; "" when it may lead somewhere."""
-    match reference.path:
-        case ("input", *_) | ("workflow_id",) | ("step_id",):
-            return ""
-        case ("steps", name, *_) if name not in contract:
-            steps = ", ".join(each.name for each in contract.steps)
-            return f"there is no step {name!r}; the steps are {steps}"
-        case ("steps", name, *_) if name not in known:
-            return f"this step does not depend on {name!r}, which may come later: add depends_on"
-        case ("steps", name, "result", *_) if contract.step(name).ask.kind == "effect":
-            return ""
-        case ("steps", name, "version") if contract.step(name).ask.kind == "action":
-            return ""
-        case ("steps", name, *_):
-            has = "result" if contract.step(name).ask.kind == "effect" else "version"
-            return f"of {name!r} there is steps.{name}.{has}"
-        case _:
-            return "known are input.*, workflow_id, step_id, steps.*.result.* and steps.*.version"
 
 
 def _check_undos(contract: RunContract) -> None:

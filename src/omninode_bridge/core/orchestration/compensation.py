@@ -43,7 +43,7 @@ class Compensation(Book):
         maybe = record["status"] in (states.FAILED, states.CANCELLED) and "maybe" in record
         return happened or maybe
 
-    def _ask_undo(self, step: RunStep, record: Record, wait_ms: float = 0) -> None:
+    def _ask_undo(self, step: RunStep, record: Record, wait_ms: int = 0) -> None:
         assert step.undo is not None, step.name
         try:
             self.ask(step, step.undo.ask, record["undo"], step.undo.timeout_ms, wait_ms)

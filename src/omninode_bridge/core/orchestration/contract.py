@@ -21,9 +21,7 @@ Rule 2: `as_document` gives every field that says something, defaults included: 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from omninode_bridge.core.orchestration.document import Value
@@ -166,6 +164,15 @@ class RunContract:
                 open_ += self._by_name[each].depends_on
         return found
 
+    def effects(self) -> set[str]:
+        """Return the names of the effects that its steps and their undos ask for."""
+        return {
+            each.ask.name
+            for step in self.steps
+            for each in (step, step.undo)
+            if each is not None and each.ask.kind == "effect"
+        }
+
     def as_document(self) -> dict[str, Any]:
         """Return the contract as JSON; `parse_contract` reads it again."""
         return {
@@ -187,16 +194,6 @@ def parse_contract(document: object) -> RunContract:
         fields["version"].number(VERSION_MAX),
         tuple(_step(each) for each in fields["steps"].items()),
     )
-
-
-def restore_contract(document: Mapping[str, Any]) -> RunContract:
-    """Return the contract of a run's state; the last few are kept parsed."""
-    return _restored(json.dumps(document))
-
-
-@lru_cache(maxsize=256)
-def _restored(text: str) -> RunContract:
-    return parse_contract(json.loads(text))
 
 
 def _timeout(timeout_ms: int | None) -> dict[str, Any]:

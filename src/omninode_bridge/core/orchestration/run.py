@@ -17,9 +17,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from omninode_bridge.core import message
+from omninode_bridge.core.nesting import is_nested_deeper
 from omninode_bridge.core.orchestration import states
 from omninode_bridge.core.orchestration.answers import read_answer
-from omninode_bridge.core.orchestration.asking import known
+from omninode_bridge.core.orchestration.asking import NESTING_MAX, known
 from omninode_bridge.core.orchestration.book import DEEP
 from omninode_bridge.core.orchestration.checks import check_contract
 from omninode_bridge.core.orchestration.contract import parse_contract
@@ -91,6 +92,8 @@ def _start(state: dict[str, Any], action: Action) -> Transition | Rejection:
     given = action.payload.get("input")
     if not isinstance(given, dict):
         return Rejection(f"{states.RUN_STARTED} needs an input: an object")
+    if is_nested_deeper(given, NESTING_MAX):
+        return Rejection(f"the input is nested more than {NESTING_MAX} deep")
     try:
         contract = _checked(json.dumps(action.payload.get("contract")))
     except ContractFault as fault:

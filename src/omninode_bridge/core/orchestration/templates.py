@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{(?P<path>[^{}]*)\}|(?P<brace>[{}])|[^{}]+")
+_INDEX: Final = re.compile(r"[0-9]{1,9}")
+"""Of an item of a list; no list is longer, and Python refuses to read numbers of 5,000 digits."""
+
 _ESCAPED: Final = {"{{": "{", "}}": "}"}
 
 
@@ -45,7 +48,7 @@ class Reference:
         for depth, name in enumerate(self.path):
             if isinstance(found, Mapping) and name in found:
                 found = found[name]
-            elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            elif isinstance(found, list) and _INDEX.fullmatch(name) and int(name) < len(found):
                 found = found[int(name)]
             else:
                 there = ".".join(self.path[:depth]) or "the run"

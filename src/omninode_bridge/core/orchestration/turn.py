@@ -12,8 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from omninode_bridge.core.nesting import is_nested_deeper
 from omninode_bridge.core.orchestration import states
-from omninode_bridge.core.orchestration.asking import RESULT_BYTES_MAX, CannotAsk, size_of
+from omninode_bridge.core.orchestration.asking import (
+    NESTING_MAX,
+    RESULT_BYTES_MAX,
+    CannotAsk,
+    size_of,
+)
 from omninode_bridge.core.orchestration.book import DETAIL_CHARS_MAX
 from omninode_bridge.core.orchestration.compensation import Compensation
 from omninode_bridge.core.orchestration.states import RUN_TABLE, moved
@@ -116,7 +122,7 @@ class Turn(Compensation):
 
     # -- steps ---------------------------------------------------------------------------------
 
-    def _ask_step(self, step: RunStep, record: Record, wait_ms: float = 0) -> None:
+    def _ask_step(self, step: RunStep, record: Record, wait_ms: int = 0) -> None:
         record.setdefault("asked_at", self.now())
         try:
             self.ask(step, step.ask, record, step.timeout_ms, wait_ms)
@@ -152,6 +158,8 @@ class Turn(Compensation):
         self.move(record, "commit")
         if answer.version is not None:
             record["version"] = answer.version
+        elif is_nested_deeper(answer.result, NESTING_MAX):
+            record["detail"] = f"the result is nested more than {NESTING_MAX} deep: it is not kept"
         elif size_of(answer.result) <= RESULT_BYTES_MAX:
             record["result"] = answer.result
         else:

@@ -89,6 +89,7 @@ class NodeBridgeReducer:
                 payload=self._codec.decode(intent.payload),
                 reply_to=intent.reply_to,
                 due_at=intent.due_at,
+                due_in_ms=intent.due_in_ms,
             )
             for intent in step.intents
         )
