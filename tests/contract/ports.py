@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
@@ -58,6 +58,10 @@ LEASE: Final = timedelta(seconds=5)
 SEGMENT_ENTRIES: Final = 4
 AT: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CODEC: Final = CanonicalCodec()
+KEY_TYPES: Final = app.key_types() | {
+    "fenced": replace(app.key_types()["counter"], name="fenced", fenced=True)
+}
+"""Of who replaces states: `counter:...` counts (tests/bridges.py), and so does `fenced:...`."""
 
 
 class Beside(Protocol):
@@ -237,7 +241,7 @@ def memory() -> Ports:
         partitions=PARTITIONS,
         lease=LEASE,
         segment_entries=SEGMENT_ENTRIES,
-        key_types=app.key_types(),
+        key_types=KEY_TYPES,
     )
     return Ports(
         world.store,
@@ -269,7 +273,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             database,
             CODEC,
             partitions=PARTITIONS,
-            key_types=app.key_types(),
+            key_types=KEY_TYPES,
             lease=LEASE,
             segment_entries=SEGMENT_ENTRIES,
         )

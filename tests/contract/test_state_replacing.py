@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from omninode_bridge.core.errors import InvalidAction
-from omninode_bridge.core.message import Provenance, StateCommitted, StateConflict
+from omninode_bridge.core.message import Provenance, ReducerGaveUp, StateCommitted, StateConflict
+from omninode_bridge.core.partition import partition_of
 from tests.contract.batches import everything
-from tests.contract.ports import AT
+from tests.contract.ports import AT, PARTITIONS
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from tests.contract.ports import Ports
 
 KEY = "counter:1"
@@ -74,3 +74,34 @@ async def test_what_cannot_be_committed_changes_nothing(ports: Ports) -> None:
     with pytest.raises(InvalidAction):
         await ports.replacing.try_commit("nokey", 0, {})
     assert await everything(ports, [KEY]) == before
+
+
+async def test_an_epoch_that_is_past_is_an_outcome_that_is_remembered(ports: Ports) -> None:  # R3
+    key = "fenced:1"
+    partition = partition_of(key, PARTITIONS)
+    first = replace(provenance(uuid4()), epoch=4, lease_id=UUID(int=1))
+    assert isinstance(await ports.replacing.try_commit(key, 0, STATE, first), StateCommitted)
+    before = await ports.store.read([key])
+    for epoch, lease_id, reason in (
+        (3, UUID(int=1), "stale_epoch"),
+        (4, UUID(int=2), "lease_mismatch"),
+    ):
+        late = replace(provenance(uuid4()), epoch=epoch, lease_id=lease_id)
+        answer = await ports.replacing.try_commit(key, 1, STATE, late)
+        assert isinstance(answer, ReducerGaveUp)
+        assert (answer.reason, answer.version, answer.action_id) == (reason, 1, late.action_id)
+        assert await ports.replacing.try_commit(key, 1, STATE, late) == answer
+        assert (await ports.beside.gave_up(partition))[-1] == (late.action_id, reason)
+    assert len(await ports.beside.gave_up(partition)) == 2
+    assert await ports.store.read([key]) == before
+    following = replace(provenance(uuid4()), epoch=5)
+    assert isinstance(await ports.replacing.try_commit(key, 1, STATE, following), StateCommitted)
+
+
+@pytest.mark.parametrize("epoch", [2**63, 2**64, -1])
+async def test_an_epoch_that_cannot_be_stored_is_an_invalid_action(
+    ports: Ports, epoch: int
+) -> None:
+    with pytest.raises(InvalidAction) as error:
+        await ports.replacing.try_commit(KEY, 0, STATE, replace(provenance(uuid4()), epoch=epoch))
+    assert error.value.field == "epoch"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omninode_bridge import App, ConfigurationError, ContractError
-from omninode_bridge.app import OUR_KEY_TYPES
 from omninode_bridge.core.orchestration import RUN
+from omninode_bridge.core.our_key_types import OUR_KEY_TYPES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import ValidationError
 
 from omninode_bridge.core import topics
 from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.fsm_workflow import IllegalTransition, StateDiffers, UnknownWorkflow
 from omninode_bridge.core.message import ReducerGaveUp, StateCommitted, StateConflict
 from omninode_bridge.core.observation import EventPublished
+from omninode_bridge.core.our_key_types import OUR_KEY_TYPES
+from omninode_bridge.core.terms import COUNT_MAX
 from omninode_bridge.nodes.models import ModelContractEffect
 from tests.bridges import WAIT_S
 from tests.doors import Doors, new_world, opened
@@ -113,10 +116,28 @@ async def test_a_refused_transition_is_told_to_who_waits_for_its_id() -> None:
 async def test_a_state_machine_cannot_be_persisted_past_its_rules() -> None:
     async with opened(new_world()) as doors:
         await doors.fsm.initialize_workflow("17")
-        with pytest.raises(InvalidAction, match="moves by fsm_transition only"):
+        with pytest.raises(InvalidAction, match="a state machine is moved by fsm_transition"):
             await doors.store_effect.execute_effect(
                 persist(1, uuid4(), workflow_key="fsm:17", state_prime={"state": "COMPLETED"})
             )
+
+
+@pytest.mark.parametrize("key_type", OUR_KEY_TYPES)
+async def test_no_key_of_the_bridges_own_is_replaced(key_type: str) -> None:
+    async with opened(new_world()) as doors:
+        with pytest.raises(InvalidAction, match="moves by its own rules only: a ") as error:
+            await doors.store_effect.execute_effect(
+                persist(0, uuid4(), workflow_key=f"{key_type}:17", state_prime={"status": "DONE"})
+            )
+        assert error.value.field == "workflow_key"
+        assert await doors.world.store.read([f"{key_type}:17"]) == {}
+
+
+@pytest.mark.parametrize("epoch", [COUNT_MAX + 1, 2**64, -1])
+def test_an_epoch_that_no_store_holds_is_refused_at_the_door(epoch: int) -> None:
+    assert persist(0, uuid4(), epoch=COUNT_MAX).epoch == COUNT_MAX
+    with pytest.raises(ValidationError, match="epoch"):
+        persist(0, uuid4(), epoch=epoch)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +148,7 @@ async def test_a_state_machine_cannot_be_persisted_past_its_rules() -> None:
         (persist(0, uuid4(), more=1).input_data, "more"),
         (persist(0, uuid4(), workflow_key="nokey").input_data, "workflow_key"),
         (persist(0, uuid4(), expected_version=-1).input_data, "expected_version"),
+        (persist(0, uuid4(), expected_version=2**63).input_data, "expected_version"),
         (go("PENDING", "").input_data, "to_state"),
         ({"operation": "fsm_transition"}, "workflow_id"),
     ],

@@ -7,6 +7,6 @@ A bridge is a ladder, a module for each rung: `looking`, `asking`, `running`, `d
 
 from omninode_bridge.app.bridge import Bridge
 from omninode_bridge.app.connecting import default_data_dir
-from omninode_bridge.app.declaring import OUR_KEY_TYPES, App
+from omninode_bridge.app.declaring import App
 
-__all__ = ["OUR_KEY_TYPES", "App", "Bridge", "default_data_dir"]
+__all__ = ["App", "Bridge", "default_data_dir"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omninode_bridge.core.effect_types import BACKOFF, CONCURRENCY, TIMEOUT_S, EffectType
 from omninode_bridge.core.errors import ConfigurationError
-from omninode_bridge.core.fsm_workflow import FSM_WORKFLOWS
-from omninode_bridge.core.orchestration import RUN, RunContract
+from omninode_bridge.core.orchestration import RunContract
+from omninode_bridge.core.our_key_types import OUR_KEY_TYPES
 from omninode_bridge.core.projection import project_plainly
 from omninode_bridge.core.reducer import KeyType
 from omninode_bridge.core.retry import Backoff
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from omninode_bridge.core.effect_types import Handle
     from omninode_bridge.core.projection import Project
     from omninode_bridge.core.reducer import Reducer
-
-OUR_KEY_TYPES: Final = {each.name: each for each in (FSM_WORKFLOWS, RUN)}
-"""Reduced by the bridge itself, whatever the application: what they need is in their state, such as
-a run's contract, so whoever owns the partition can carry them on."""
 
 _R = TypeVar("_R", bound="Reducer")
 _P = TypeVar("_P", bound="Project")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from omninode_bridge.app.declaring import OUR_KEY_TYPES
 from omninode_bridge.app.observers import Observers
+from omninode_bridge.core.our_key_types import OUR_KEY_TYPES
 from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.services.canonical_store import CanonicalStoreService
 from omninode_bridge.services.dead_letters import DeadLetterService

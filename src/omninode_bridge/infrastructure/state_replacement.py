@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from omninode_bridge.core.commit import Accepted, Commit, outcomes_of
 from omninode_bridge.core.errors import InvalidAction
@@ -18,14 +18,18 @@ from omninode_bridge.core.message import (
 )
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, KeyType, fold
+from omninode_bridge.core.terms import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from uuid import UUID
 
-    from omninode_bridge.core.message import Provenance
+    from omninode_bridge.core.message import GiveUpReason, Outcome, Provenance
     from omninode_bridge.core.reducer import Codec
     from omninode_bridge.ports import CanonicalStore, Clock
+
+_FENCED_OFF: Final[tuple[GiveUpReason, ...]] = ("stale_epoch", "lease_mismatch")
+"""An answer to who asks, as it would be from a worker: it is committed and remembered."""
 
 
 async def replace_state(
@@ -40,14 +44,17 @@ async def replace_state(
     codec: Codec,
     clock: Clock,
     new_id: Callable[[], UUID],
-) -> StateCommitted | StateConflict:
+) -> StateCommitted | StateConflict | ReducerGaveUp:
     """Do what `StateReplacing.try_commit` promises, under the lock of the key's partition.
 
     Raises:
         ValueError: `state_prime` is not JSON, its projection fails, or the key's type has none.
-        InvalidAction: a malformed `workflow_key`, or the id in `provenance` is somebody else's.
+        InvalidAction: a malformed `workflow_key`, an `epoch` that is none, or the id in
+            `provenance` is somebody else's.
     """
     check_workflow_key(workflow_key)
+    if provenance is not None and provenance.epoch is not None:
+        check_count("epoch", provenance.epoch)
     partition = partition_of(workflow_key, partitions)
     committed_at = clock()
     action = SealedAction(
@@ -66,7 +73,7 @@ async def replace_state(
         known = (await locked.recall([name])).get(name)
         if known is not None:
             same = content_hash(action.type, action.payload) == known.request_hash
-            if same and isinstance(known.outcome, StateCommitted):
+            if same and _may_be_ours(known.outcome):
                 return known.outcome
             raise InvalidAction("action_id", f"{action.action_id} was used for something else")
         snapshot = (await locked.read([workflow_key])).get(workflow_key, NEVER_SEEN)
@@ -76,13 +83,15 @@ async def replace_state(
         effect_id = provenance.effect_id if provenance else new_id()
         _, steps = fold(snapshot, [action], key_type, codec, committed_at)
         step = steps[0]
-        if not isinstance(step, Absorbed):
+        if not isinstance(step, Absorbed) and step.reason not in _FENCED_OFF:
             message = f"{workflow_key}: the state cannot be committed: {step.detail}"
-            raise ValueError(message)  # noqa: TRY004 - the caller's value, not its type
+            raise ValueError(message)
         reads = {workflow_key: snapshot.version}
         commit = Commit(partition, None, reads, steps, committed_at, effect_id)
         accepted = await locked.commit(commit)
         assert isinstance(accepted, Accepted), accepted
-        outcome = outcomes_of(commit, accepted)[0]
-        assert not isinstance(outcome, ReducerGaveUp)
-        return outcome
+        return outcomes_of(commit, accepted)[0]
+
+
+def _may_be_ours(outcome: Outcome) -> bool:
+    return isinstance(outcome, StateCommitted) or outcome.reason in _FENCED_OFF

@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
-    from omninode_bridge.core.message import Provenance, StateCommitted, StateConflict
+    from omninode_bridge.core.message import (
+        Provenance,
+        ReducerGaveUp,
+        StateCommitted,
+        StateConflict,
+    )
     from omninode_bridge.core.reducer import Snapshot
 
 
@@ -54,6 +59,9 @@ class StateReplacing(Protocol):
         expected_version: int,
         state_prime: Mapping[str, Any],
         provenance: Provenance | None = None,
-    ) -> StateCommitted | StateConflict:
-        """Replace the state of a key that is still at `expected_version` (0: never seen)."""
+    ) -> StateCommitted | StateConflict | ReducerGaveUp:
+        """Replace the state of a key that is still at `expected_version` (0: never seen).
+
+        A fenced key answers an epoch that is past, or another's, with `ReducerGaveUp`.
+        """
         ...

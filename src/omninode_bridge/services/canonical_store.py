@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     import asyncpg
 
     from omninode_bridge.core.commit import ActionName, Commit, Remembered
-    from omninode_bridge.core.message import Provenance, StateCommitted, StateConflict
+    from omninode_bridge.core.message import (
+        Provenance,
+        ReducerGaveUp,
+        StateCommitted,
+        StateConflict,
+    )
     from omninode_bridge.core.reducer import Codec, KeyType, SealedIntent
     from omninode_bridge.infrastructure.postgres.database import Database
 
@@ -126,7 +131,7 @@ class CanonicalStoreService:
         expected_version: int,
         state_prime: Mapping[str, Any],
         provenance: Provenance | None = None,
-    ) -> StateCommitted | StateConflict:
+    ) -> StateCommitted | StateConflict | ReducerGaveUp:
         """Replace the state of one key if it is still at `expected_version` (0: never seen).
 
         Commits a `StateReplaced` action through the same path as everything else. `provenance`

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
-    from omninode_bridge.core.message import Provenance, StateCommitted, StateConflict
+    from omninode_bridge.core.message import (
+        Provenance,
+        ReducerGaveUp,
+        StateCommitted,
+        StateConflict,
+    )
     from omninode_bridge.core.reducer import Codec, KeyType, Snapshot
     from omninode_bridge.ports import Clock
     from omninode_bridge.testing.interruptions import Interruptions
@@ -85,7 +90,7 @@ class MemoryCanonicalStore:
         expected_version: int,
         state_prime: Mapping[str, Any],
         provenance: Provenance | None = None,
-    ) -> StateCommitted | StateConflict:
+    ) -> StateCommitted | StateConflict | ReducerGaveUp:
         """Replace the state of one key if it is still at `expected_version` (0: never seen)."""
         return await replace_state(
             self,

@@ -6,13 +6,18 @@ Rule 2: what came of it is the answer, and is published; durable it is by its co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, assert_never
 
 from pydantic import BaseModel, ValidationError
 
-from omninode_bridge.core import fsm_workflow, topics
+from omninode_bridge.core import topics
 from omninode_bridge.core.errors import InvalidAction
-from omninode_bridge.core.fsm_workflow import IllegalTransition, StateDiffers, UnknownWorkflow
+from omninode_bridge.core.fsm_workflow import (
+    FSM_WORKFLOWS,
+    IllegalTransition,
+    StateDiffers,
+    UnknownWorkflow,
+)
 from omninode_bridge.core.machine import WORKFLOW, Machine
 from omninode_bridge.core.message import (
     STATE_REPLACED,
@@ -22,6 +27,8 @@ from omninode_bridge.core.message import (
     StateConflict,
     key_type_of,
 )
+from omninode_bridge.core.orchestration import RUN
+from omninode_bridge.core.our_key_types import OUR_KEY_TYPES
 from omninode_bridge.nodes.models import (
     ModelContractEffect,
     ModelFsmTransition,
@@ -33,6 +40,11 @@ if TYPE_CHECKING:
     from omninode_bridge.ports import Clock, EventBus, StateReplacing, WorkflowStates
 
 _M = TypeVar("_M", bound=BaseModel)
+
+_MOVES: Final = {
+    FSM_WORKFLOWS.name: "a state machine is moved by fsm_transition",
+    RUN.name: "a run goes on by replies, and is cancelled or taken over by the bridge",
+}
 
 
 class NodeBridgeStoreEffect:
@@ -67,9 +79,11 @@ class NodeBridgeStoreEffect:
     ):
         """Do what `effect.input_data["operation"]` names, publish what came of it, and return it.
 
-        `persist_state` is answered by `StateCommitted`, or by `StateConflict` with the version the
-        key is at: then nothing was written. `fsm_transition` is answered by `StateCommitted`, or by
-        a value that says what would have been allowed; its `ReducerGaveUp` is published.
+        `persist_state` is answered by `StateCommitted`; by `StateConflict` with the version the key
+        is at, and then nothing was written; or, where the key is fenced, by `ReducerGaveUp` for an
+        epoch that is past (`stale_epoch`) or another's (`lease_mismatch`). The bridge's own keys,
+        `fsm:...` and `run:...`, are not replaced. `fsm_transition` is answered by `StateCommitted`,
+        or by a value that says what would have been allowed; its `ReducerGaveUp` is published.
 
         Raises:
             InvalidAction: the input is not that of an operation, or could never be stored.
@@ -91,9 +105,10 @@ class NodeBridgeStoreEffect:
 
     async def _persist(
         self, effect: ModelContractEffect, asked: ModelPersistState
-    ) -> StateCommitted | StateConflict:
-        if key_type_of(asked.workflow_key) == fsm_workflow.KEY_TYPE:
-            detail = f"{asked.workflow_key} is a state machine: it moves by fsm_transition only"
+    ) -> StateCommitted | StateConflict | ReducerGaveUp:
+        key_type = key_type_of(asked.workflow_key)
+        if key_type in OUR_KEY_TYPES:
+            detail = f"{asked.workflow_key} moves by its own rules only: {_MOVES[key_type]}"
             raise InvalidAction("workflow_key", detail)
         provenance = Provenance(
             effect.effect_id,
