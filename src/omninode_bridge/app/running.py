@@ -51,15 +51,20 @@ class Running(Asking):
         `contract` is the name of a declared workflow, a file, or a contract. The run is the key
         `run:<workflow_id>`; without an id it gets a new one. It is durable and needs nobody to wait
         for it: asked again with the same id, contract and input, it is the same run. `epoch` (the
-        first) and `lease_id` (this bridge's own) say which orchestrator speaks: see `take_over`.
+        first) and `lease_id` (this bridge's own) say which orchestrator speaks: see `take_over`. A
+        run that was started with a lower epoch is taken over.
 
         Raises:
             RunUnknown: it has not ended within `timeout` seconds. It goes on.
-            GaveUp: it was not started: the input lacks something, or a run of this id was started
-                with another contract or input.
+            InvalidAction: the input is no JSON object that can be stored; `field` names the part.
+            GaveUp: it was not started, for the input lacks something; or another orchestrator
+                speaks with this epoch.
+            RunIdReused: a run of this id was started with another contract or input.
             ContractError: the contract cannot work.
+            ConfigurationError: it asks for effects that this application does not declare.
         """
         found = self._contract(contract)
+        self._require_effects(found)
         name = str(uuid4()) if workflow_id is None else workflow_id
         first = FIRST_EPOCH if epoch is None else epoch
         return await self._runs.run(found, input, name, timeout, first, lease_id)
@@ -101,6 +106,17 @@ class Running(Asking):
         An orchestrator says its `epoch` and `lease_id`; a person needs none.
         """
         return await self._runs.cancel(workflow_id, reason, epoch, lease_id)
+
+    def _require_effects(self, contract: RunContract) -> None:
+        """Refuse what would wait for ever: an effect that nobody handles is never over."""
+        lacking = sorted(contract.effects() - self.app.effect_types().keys())
+        if lacking:
+            message = (
+                f"the contract {contract.name!r} asks for effects that this application does not"
+                f" declare: {', '.join(lacking)}. The run would wait for ever: declare them with"
+                " App.effect, or start the run where they are declared"
+            )
+            raise ConfigurationError(message)
 
     def _contract(self, contract: str | RunContract | Mapping[str, Any] | Path) -> RunContract:
         if not isinstance(contract, str):

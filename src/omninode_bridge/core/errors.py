@@ -3,6 +3,7 @@
     BridgeError
     ├── InvalidAction            the asker's fault: this action can never be stored
     ├── GaveUp                   an outcome that was not a commit, raised by `.committed()`
+    │   └── RunIdReused          another run has this id: another contract, or another input
     ├── OutcomeUnknown           no answer in time: committed or not, ask again by the same id
     │   ├── OutcomeNotAwaited    durable, but too many wait here for what is due later
     │   └── RunUnknown           a run has not ended in time: it goes on
@@ -58,6 +59,20 @@ class GaveUp(BridgeError):
         self.action_id = action_id
         self.reason = reason
         self.detail = detail
+
+
+class RunIdReused(GaveUp):
+    """A run of this id was started with another contract or input; that one goes on untouched."""
+
+    def __init__(self, workflow_id: str, workflow_key: str, action_id: UUID) -> None:
+        """`action_id` is the one that would have started the run."""
+        detail = (
+            f"run {workflow_id} was already started with another contract or input. Choose another"
+            " workflow_id, or ask with the contract and the input that it was started with"
+        )
+        super().__init__(workflow_key, action_id, "id_reused", detail)
+        self.args = (detail,)
+        self.workflow_id = workflow_id
 
 
 class OutcomeUnknown(BridgeError, TimeoutError):

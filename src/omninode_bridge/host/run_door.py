@@ -3,6 +3,7 @@
 Rule 1: no run needs us. It goes on by the replies to what it asked for, whoever waits or has gone.
 Rule 2: starting twice is starting once: the id of what starts a run is made of all that it says,
         and a run that was started with the same is the same run, however long ago.
+Rule 3: who joins a run with a higher epoch takes it over; with the same or a lower one it looks on.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid5
 
-from omninode_bridge.core.errors import DatabaseUnavailable, OutcomeUnknown, RunUnknown
-from omninode_bridge.core.message import Outcome, ReducerGaveUp
+from omninode_bridge.core.errors import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    RunIdReused,
+    RunUnknown,
+)
+from omninode_bridge.core.message import Outcome, ReducerGaveUp, StateCommitted
 from omninode_bridge.core.orchestration import (
     RUN_CANCELLED,
     RUN_STARTED,
@@ -22,6 +28,7 @@ from omninode_bridge.core.orchestration import (
     run_key,
     run_outcome,
 )
+from omninode_bridge.host.run_input import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,12 +98,14 @@ class RunDoor:
         """Start a run, or join the one that was started with the same; return how it ended.
 
         Raises:
-            GaveUp: it could not be started.
+            InvalidAction: the input is no JSON object that can be stored.
+            GaveUp: it could not be started, or another orchestrator has this very epoch.
+            RunIdReused: a run of this id was started with another contract or input.
             RunUnknown: it has not ended within `wait_s` seconds; it goes on.
         """
         key = run_key(workflow_id)
-        said = {"contract": contract.as_document(), "input": dict(given)}
-        action_id = _start_id(workflow_id, self._codec.encode(said))
+        said, encoded = words_of(contract, given, self._codec)
+        action_id = _start_id(workflow_id, encoded)
         lease_id = self._lease_id if lease_id is None else lease_id
         # Before it is started: so nothing that happens to it can be missed.
         with self._projections.reaching(key, TERMINAL) as ended:
@@ -111,8 +120,9 @@ class RunDoor:
                         epoch=epoch,
                         lease_id=lease_id,
                     )
-                    if not await self._joined(workflow_id, said, outcome):
+                    if not await self._joined(workflow_id, encoded, outcome):
                         outcome.committed()
+                    await self._speak_for(workflow_id, wait_s, epoch, lease_id, outcome)
                     if outcome.duplicate and (found := await self._over(workflow_id)):
                         return found
                     await ended
@@ -150,7 +160,7 @@ class RunDoor:
             run_key(workflow_id), RUN_CANCELLED, {"reason": reason}, epoch=epoch, lease_id=lease_id
         )
 
-    async def _joined(self, workflow_id: str, said: Mapping[str, Any], outcome: Outcome) -> bool:
+    async def _joined(self, workflow_id: str, said: bytes, outcome: Outcome) -> bool:
         """Return whether the run is there, started with the same words."""
         if not isinstance(outcome, ReducerGaveUp):
             return True
@@ -160,7 +170,30 @@ class RunDoor:
         if row is None:
             return False
         began = {name: row.state[name] for name in ("contract", "input")}
-        return self._codec.encode(began) == self._codec.encode(said)
+        if self._codec.encode(began) != said:
+            raise RunIdReused(workflow_id, outcome.workflow_key, outcome.action_id)
+        return True
+
+    async def _speak_for(
+        self, workflow_id: str, wait_s: float, epoch: int, lease_id: UUID, outcome: Outcome
+    ) -> None:
+        """Raise the run's epoch to ours, if it was started with a lower one."""
+        if isinstance(outcome, StateCommitted) and outcome.provenance.epoch == epoch:
+            return
+        row = await self._state(workflow_id)
+        if (
+            row is None
+            or row.state["status"] in TERMINAL
+            or epoch <= (row.provenance.epoch or FIRST_EPOCH)
+        ):
+            return
+        key = run_key(workflow_id)
+        taken = await self._submit(
+            key, RUN_TAKEN_OVER, {}, timeout=wait_s, epoch=epoch, lease_id=lease_id
+        )
+        # Only a run that has ended meanwhile rejects it, and then nobody has anything to say.
+        if not isinstance(taken, ReducerGaveUp) or taken.reason != "rejected":
+            taken.committed()
 
     async def _over(self, workflow_id: str) -> RunOutcome | None:
         """Return how a run has ended; None while it has not."""
