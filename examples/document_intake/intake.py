@@ -19,6 +19,7 @@ from omninode_bridge import (
     Action,
     App,
     Bridge,
+    BridgeError,
     EffectCall,
     Moved,
     Projection,
@@ -115,4 +116,10 @@ async def take_in(bridge: Bridge, given: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) not in (2, 3) or not Path(sys.argv[1]).is_dir():
+        print(f"usage: {sys.argv[0]} FOLDER [DATA_DIR]; FOLDER has to be there", file=sys.stderr)
+        sys.exit(2)
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except BridgeError as error:
+        sys.exit(f"{sys.argv[0]}: {error}")

@@ -17,6 +17,7 @@ from omninode_bridge import (
     Action,
     App,
     Bridge,
+    BridgeError,
     EffectCall,
     EffectRefused,
     Rejection,
@@ -32,6 +33,33 @@ ORDERS = {
 DELIVERED = 10
 """How much of each article there is in the beginning."""
 
+
+class Bank:
+    """Stands for a bank. A real one keeps what it knows of a key for good, as it must.
+
+    It charges once for each key, however often it is asked, and never after a refund of that key: a
+    charge that was out of time may still arrive when its refund has been and gone.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing charged and nothing refunded."""
+        self._charged: dict[str, int] = {}
+        self._barred: set[str] = set()
+
+    async def charge(self, key: str, amount: int) -> str:
+        """Charge, unless it was done before; return the charge's id."""
+        if key in self._barred:
+            raise EffectRefused(f"{key} was refunded: it is not charged any more")
+        self._charged.setdefault(key, amount)
+        return f"charge-{key}"
+
+    async def refund(self, key: str) -> None:
+        """Give back what was charged, if it was, and bar what is still to come."""
+        self._barred.add(key)
+        self._charged.pop(key, None)
+
+
+bank = Bank()
 app = App("order-fulfilment")
 app.workflow(Path(__file__).with_name("order-fulfilment.yaml"))
 
@@ -55,13 +83,15 @@ def stock(state: dict[str, Any], action: Action) -> Transition | Rejection:
 
 @app.effect("ChargeCard")
 async def charge_card(call: EffectCall) -> dict[str, Any]:
-    """Ask the bank, which charges once for each key, however often it is asked."""
-    return {"charge_id": f"charge-{call.payload['key']}", "amount": call.payload["amount"]}
+    """Charge once for each key, however often we are called."""
+    key, amount = call.payload["key"], call.payload["amount"]
+    return {"charge_id": await bank.charge(key, amount), "amount": amount}
 
 
 @app.effect("RefundCard")
 async def refund_card(call: EffectCall) -> None:
-    """Ask the bank to give back what it charged for a key, if it has."""
+    """Give back what was charged for a key, and see to it that nothing is charged for it later."""
+    await bank.refund(call.payload["key"])
 
 
 @app.effect("ShipParcel")
@@ -89,4 +119,10 @@ def told(outcome: RunOutcome) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(sys.argv[1:] or [".data-orders"])))
+    if sys.argv[2:]:
+        print(f"usage: {sys.argv[0]} [DATA_DIR]", file=sys.stderr)
+        sys.exit(2)
+    try:
+        asyncio.run(main(*(sys.argv[1:] or [".data-orders"])))
+    except BridgeError as error:
+        sys.exit(f"{sys.argv[0]}: {error}")

@@ -4,8 +4,10 @@ The contract is the one of `examples/order_fulfilment`, with a time-out on charg
 sometimes does not keep. Each order is started twice at once, `AT_ONCE` orders at a time; those that
 ended in an earlier life are skipped. It writes `ended` after each, and ends itself when all have.
 
-The bank and the carrier are a folder beside the database: a file for each charge, refund and
-parcel, so that each is there at most once, however often it is asked for.
+The bank and the carrier are a folder beside the database: a file for each card, refund and parcel,
+so that each is there at most once, however often it is asked for. What comes first to a card, its
+charge or its refund, makes the file of the card: a refund that comes first bars the charge, which
+may still be on its way in a thread that nobody can stop.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,6 +72,23 @@ def stock(state: dict[str, Any], action: Action) -> Transition | Rejection:
             return Rejection(f"{action.type} of what is not held")
 
 
+def charge_or_bar(folder: Path, name: str, what: str) -> str:
+    """Charge a card, or bar it; return which of the two came first.
+
+    A link is made with what it says, at one stroke, and only if there is none.
+    """
+    card = folder / f"{name}.card"
+    with suppress(FileExistsError):
+        card.symlink_to(what)
+    return str(card.readlink())
+
+
+def charge_late(folder: Path, name: str) -> None:
+    """Charge when the time of the attempt is over, and perhaps that of its run."""
+    time.sleep(0.6)
+    charge_or_bar(folder, name, "charged")
+
+
 def trading(folder: Path) -> App:
     """Return the application; what it did in the world stands in `folder`."""
     app = App("orders")
@@ -78,9 +99,11 @@ def trading(folder: Path) -> App:
     @app.effect("ChargeCard", base_ms=5, cap_ms=50, concurrency=50)
     async def charge_card(call: EffectCall) -> dict[str, Any]:
         name = call.payload["key"].replace("/", "-")
-        late = dice.random() < 0.03
-        await asyncio.sleep(0.6 if late else 0.003)
-        (folder / f"{name}.charged").touch()
+        if dice.random() < 0.03:
+            await asyncio.to_thread(charge_late, folder, name)
+        await asyncio.sleep(0.003)
+        if charge_or_bar(folder, name, "charged") != "charged":
+            raise EffectRefused("it was refunded before")
         if dice.random() < 0.05:
             message = "the line broke after the bank had charged"
             raise ConnectionError(message)
@@ -89,7 +112,8 @@ def trading(folder: Path) -> App:
     @app.effect("RefundCard", base_ms=5, cap_ms=50)
     async def refund_card(call: EffectCall) -> None:
         name = call.payload["key"].replace("/", "-")
-        (folder / f"{name}.refunded").touch()
+        if charge_or_bar(folder, name, "barred") == "charged":
+            (folder / f"{name}.refunded").touch()
 
     @app.effect("ShipParcel", base_ms=5, cap_ms=50)
     async def ship_parcel(call: EffectCall) -> None:

@@ -50,7 +50,18 @@ async def work_and_be_killed(data_dir: Path, runs: int, lives_s: tuple[float, fl
         await process.wait()
 
 
-async def require_sums(bridge: Bridge, there: set[str], runs: int) -> Counter[str]:
+def require_no_charge_stands(folder: Path, number: int) -> None:
+    """Demand that a card was never charged, or was, and then refunded: in this order."""
+    card, refund = folder / f"{number}-charge.card", folder / f"{number}-charge.refunded"
+    if card.is_symlink() and str(card.readlink()) == "charged":
+        assert refund.exists(), f"{number}: charged for nothing"
+        order = (card.lstat().st_mtime_ns, refund.stat().st_mtime_ns)
+        assert order[0] <= order[1], f"{number}: charged after it was refunded"
+    else:
+        assert not refund.exists(), f"{number}: refunded without a charge"
+
+
+async def require_sums(bridge: Bridge, folder: Path, runs: int) -> Counter[str]:
     """Compare what the runs say with the stock, the bank and the carrier; return the statuses."""
     held: dict[str, dict[str, int]] = {f"a{n}": {} for n in range(ARTICLES)}
     statuses: Counter[str] = Counter()
@@ -58,18 +69,17 @@ async def require_sums(bridge: Bridge, there: set[str], runs: int) -> Counter[st
         outcome = await bridge.run_outcome(str(number))
         assert outcome is not None
         statuses[outcome.status] += 1
-        charged, refunded = f"{number}-charge.charged", f"{number}-charge.refunded"
-        shipped = f"{number}.shipped"
+        shipped = (folder / f"{number}.shipped").exists()
         asked = order(number)
         if outcome.status == "COMPLETED":
             held[asked["sku"]][str(number)] = asked["quantity"]
-            assert charged in there
-            assert shipped in there
-            assert refunded not in there
+            assert str((folder / f"{number}-charge.card").readlink()) == "charged"
+            assert not (folder / f"{number}-charge.refunded").exists()
+            assert shipped
         else:
             assert outcome.status == "COMPENSATED", (number, outcome)
-            assert shipped not in there
-            assert charged not in there or refunded in there, f"{number}: charged for nothing"
+            assert not shipped
+            require_no_charge_stands(folder, number)
     for sku, orders in held.items():
         row = await bridge.state(f"stock:{sku}")
         assert row is not None
@@ -86,8 +96,7 @@ async def through_kills(server_folder: Path, runs: int, lives_s: tuple[float, fl
     assert kills >= 3, "hardly anybody was killed: no test"
     async with Bridge.open(trading(folder), data_dir=data_dir) as bridge:
         await bridge.settled()
-        there = {path.name for path in folder.iterdir()}
-        statuses = await require_sums(bridge, there, runs)
+        statuses = await require_sums(bridge, folder, runs)
         assert statuses["COMPLETED"] > runs / 2
         assert statuses["COMPENSATED"] > runs / 10
         assert (await bridge.verify()).mismatches == []

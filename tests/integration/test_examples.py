@@ -6,6 +6,7 @@ import doctest
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,35 @@ def run_commands(page: Path, folder: Path) -> None:
 def test_an_example_does_what_its_page_says_and_does_it_twice(page: Path, folder: Path) -> None:
     run_commands(page, folder)
     run_commands(page, folder)
+
+
+def test_an_order_with_another_content_under_its_old_id_is_one_clear_line(folder: Path) -> None:
+    program = folder / "examples" / "order_fulfilment" / "orders.py"
+    assert run(sys.executable, program, ".data", folder=folder).status == 0
+    text = program.read_text("utf-8")
+    program.write_text(text.replace('"quantity": 3', '"quantity": 4', 1), "utf-8")
+    done = run(sys.executable, program, ".data", folder=folder)
+    assert (done.status, done.out) == (1, b"")
+    (line,) = done.words.splitlines()
+    assert "run order-1 was already started with another contract or input" in line
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("document_intake/intake.py", []),
+        ("document_intake/intake.py", ["nowhere"]),
+        ("document_intake/intake.py", [".", ".data", "more"]),
+        ("order_fulfilment/orders.py", [".data", "more"]),
+    ],
+)
+def test_an_example_used_wrongly_says_how_to_use_it(
+    program: str, arguments: list[str], folder: Path
+) -> None:
+    done = run(sys.executable, folder / "examples" / program, *arguments, folder=folder)
+    assert (done.status, done.out) == (2, b"")
+    (line,) = done.words.splitlines()
+    assert line.startswith("usage: ")
 
 
 def test_the_guide_to_orchestration_does_what_it_says(folder: Path) -> None:

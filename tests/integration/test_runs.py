@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -13,10 +14,14 @@ from omninode_bridge import (
     ConfigurationError,
     EffectCall,
     GaveUp,
+    InvalidAction,
     ReducerGaveUp,
     RunFailed,
+    RunIdReused,
     RunUnknown,
 )
+from omninode_bridge.core.orchestration import NESTING_MAX
+from omninode_bridge.infrastructure.contracts import run_contract_of
 from omninode_bridge.nodes.models import ModelContractOrchestrator
 from tests.bridges import fetch, until
 from tests.integration.shop import Cards, charge, contract, reserve, shop
@@ -220,6 +225,7 @@ async def test_what_a_run_asked_for_is_redriven_only_when_that_is_forced(
 
     retry = {"attempts": 2, "base_ms": 10, "cap_ms": 20}
     steps = contract(reserve(), charge(retry=retry))
+    flaky.effect("RefundCard")(Cards().refund)
     async with Bridge.open(flaky, database_url=database_url) as bridge:
         outcome = await bridge.run(steps, ORDER, workflow_id="1")
         assert outcome.status == "COMPLETED"
@@ -275,8 +281,110 @@ async def test_started_twice_it_is_one_run(bridge: Bridge, cards: Cards) -> None
 
 async def test_one_id_with_another_input_is_refused(bridge: Bridge) -> None:
     await bridge.run(contract(reserve()), ORDER, workflow_id="1")
-    with pytest.raises(GaveUp, match="started already"):
+    with pytest.raises(RunIdReused, match="run 1 was already started with another contract or in"):
         await bridge.run(contract(reserve()), ORDER | {"quantity": 3}, workflow_id="1")
+
+
+async def test_another_process_is_told_too_that_an_id_is_that_of_another_run(
+    bridge: Bridge, database_url: str, cards: Cards
+) -> None:
+    first = await bridge.run(contract(reserve()), ORDER, workflow_id="1")
+    async with Bridge.open(shop(cards), database_url=database_url) as second:
+        assert await second.run(contract(reserve()), ORDER, workflow_id="1") == first
+        for steps, given in (
+            (contract(reserve()), ORDER | {"quantity": 3}),
+            (contract(reserve(timeout_ms=9_000)), ORDER),
+        ):
+            with pytest.raises(RunIdReused) as caught:
+                await second.run(steps, given, workflow_id="1")
+            assert (caught.value.workflow_id, caught.value.reason) == ("1", "id_reused")
+    assert await bridge.run_outcome("1") == first
+
+
+async def test_what_is_no_input_is_refused_before_anything_begins(bridge: Bridge) -> None:
+    for given, field in (
+        (ORDER | {"amount": float("nan")}, "input.amount"),
+        ([1, 2], "input"),
+        (None, "input"),
+    ):
+        with pytest.raises(InvalidAction) as caught:
+            await bridge.run(contract(reserve()), given, workflow_id="1")  # type: ignore[arg-type]
+        assert caught.value.field == field
+    assert await bridge.run_outcome("1") is None
+
+
+async def test_a_run_that_asks_for_effects_nobody_declares_here_does_not_begin(
+    database_url: str,
+) -> None:
+    app = shop()
+    app.workflow(contract(reserve(), charge()))
+    async with Bridge.open(app, database_url=database_url) as bridge:
+        for steps in ("order", contract(reserve(), charge())):
+            with pytest.raises(ConfigurationError, match="not declare: ChargeCard, RefundCard"):
+                await bridge.run(steps, ORDER, workflow_id="1")
+        assert await bridge.run_outcome("1") is None
+        assert (await bridge.run(contract(reserve()), ORDER, workflow_id="1")).is_over
+
+
+async def test_a_result_that_is_nested_deep_stops_no_run(database_url: str, cards: Cards) -> None:
+    for number, depth in enumerate((NESTING_MAX, 150, 200)):
+        app = shop(cards)
+
+        @app.effect("Deep")
+        async def _(call: EffectCall, depth: int = depth) -> dict[str, Any]:
+            deep: Any = call.attempt
+            for _ in range(depth - 1):
+                deep = [deep]
+            return {"deep": deep}
+
+        step = {"name": "deep", "effect": {"name": "Deep"}, "undo": "none"}
+        last = reserve(depends_on=["deep"])
+        async with Bridge.open(app, database_url=database_url) as bridge:
+            outcome = await bridge.run(contract(step, last), ORDER, workflow_id=str(number))
+            assert outcome.status == "COMPLETED"
+            assert (outcome.step("deep").result is None) == (depth > NESTING_MAX)
+            await bridge.settled()
+            assert (await bridge.verify()).mismatches == []
+
+
+@pytest.mark.parametrize("pure_reducer", [True, False])
+async def test_a_step_behind_one_out_of_time_has_all_of_its_own_time(
+    database_url: str,
+    pure_reducer: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    app = shop()
+
+    @app.effect("Hang")
+    async def _(_: EffectCall) -> None:
+        await asyncio.Event().wait()
+
+    @app.effect("Take")
+    async def _(_: EffectCall) -> None:
+        await asyncio.sleep(0.2)
+
+    first = {"name": "a", "effect": {"name": "Hang"}, "undo": "none", "on_failure": "continue"}
+    second = {"name": "b", "effect": {"name": "Take"}, "undo": "none", "depends_on": ["a"]}
+    steps = contract(first | {"timeout_ms": 1_500}, second | {"timeout_ms": 1_200})
+    async with Bridge.open(app, database_url=database_url, pure_reducer=pure_reducer) as bridge:
+        outcome = await bridge.run(steps, {}, workflow_id="1")
+        assert (outcome.status, statuses(outcome)) == ("COMPLETED", {"a": "FAILED", "b": "DONE"})
+        assert outcome.step("a").reason == "timeout"
+        await bridge.settled()
+        assert (await bridge.verify()).mismatches == []
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=-1), timedelta(hours=1)])
+async def test_a_step_has_its_time_whatever_the_clock_of_who_starts_the_run(
+    bridge: Bridge, cards: Cards, wrong: timedelta
+) -> None:
+    steps = run_contract_of(contract(reserve(timeout_ms=20_000), charge(timeout_ms=1_000)))
+    said = {"contract": steps.as_document(), "input": ORDER | {"amount": 99}}
+    at = datetime.now(UTC) + wrong
+    (await bridge.submit("run:1", "RunStarted", said, occurred_at=at)).committed()
+    found = await bridge.run(steps, ORDER | {"amount": 99}, workflow_id="1")
+    assert found.step("reserve").version == 1
+    assert found.detail == "step charge: timeout: no answer within 1000 ms"
+    assert cards.refunded == ["1/charge"]
 
 
 async def test_a_run_is_the_same_when_its_start_is_no_longer_remembered(
@@ -357,6 +465,47 @@ async def test_words_of_an_orchestrator_that_was_followed_by_another_are_stale(
         assert (outcome.status, outcome.epoch) == ("COMPLETED", 2)
         with pytest.raises(GaveUp, match="the run is over"):
             await second.take_over("1")
+
+
+async def test_who_joins_a_run_with_a_higher_epoch_takes_it_over(
+    database_url: str, bridge: Bridge, cards: Cards
+) -> None:
+    given: Mapping[str, Any] = ORDER | {"amount": 99}
+    steps = contract(reserve(), charge())
+    run = asyncio.create_task(bridge.run(steps, given, workflow_id="1", epoch=1))
+    await until(lambda: bool(cards.calls), "the charge begins")
+    async with Bridge.open(shop(cards), database_url=database_url) as second:
+        asked = ModelContractOrchestrator(
+            workflow_id="1", contract=steps, input=dict(given), epoch=2, lease_id=second.lease_id
+        )
+        taking = asyncio.create_task(second.nodes.orchestrator.orchestrate_workflow(asked))
+        async with asyncio.timeout(20):
+            while (found := await second.run_outcome("1")) is None or found.epoch != 2:
+                assert not taking.done()
+                await asyncio.sleep(0.01)
+        late = await bridge.cancel_run("1", epoch=1, lease_id=bridge.lease_id)
+        assert isinstance(late, ReducerGaveUp)
+        assert late.reason == "stale_epoch"
+        # Who comes with the epoch that there is, or a lower one, looks on.
+        lookers = [
+            asyncio.create_task(bridge.run(steps, given, workflow_id="1", epoch=epoch))
+            for epoch in (1, 2)
+        ]
+        cards.hold.set()
+        outcome = (await taking).outcome
+        assert (outcome.status, outcome.epoch) == ("COMPLETED", 2)
+        assert [await looker for looker in lookers] == [outcome, outcome]
+        assert await run == outcome
+    types = [line["action"]["type"] for line in await bridge.history("run:1")]
+    assert types.count("RunTakenOver") == 1
+
+
+async def test_who_starts_a_run_with_any_epoch_need_not_take_it_over(bridge: Bridge) -> None:
+    outcome = await bridge.run(contract(reserve()), ORDER, workflow_id="1", epoch=7)
+    assert outcome.epoch == 7
+    assert await bridge.run(contract(reserve()), ORDER, workflow_id="1", epoch=9) == outcome
+    types = [line["action"]["type"] for line in await bridge.history("run:1")]
+    assert "RunTakenOver" not in types
 
 
 async def test_runs_are_listed_by_their_status(bridge: Bridge) -> None:
