@@ -35,6 +35,9 @@ ARTICLES: Final = 7
 DELIVERED: Final = 100_000
 REFUSED_EVERY: Final = 5
 TOO_MANY_EVERY: Final = 11
+LATE_EVERY: Final = 37
+LATE_AMOUNT: Final = 99
+"""The bank takes longer for it than all attempts have, and charges then."""
 
 
 def contract() -> dict[str, Any]:
@@ -51,7 +54,9 @@ def order(number: int) -> dict[str, Any]:
     """Return what order `number` is of."""
     quantity = DELIVERED * 2 if number % TOO_MANY_EVERY == 0 else 1 + number % 3
     address = "Nowhere" if number % REFUSED_EVERY == 0 else f"{number} Main Street"
-    return {"sku": f"a{number % ARTICLES}", "quantity": quantity, "amount": 7, "address": address}
+    amount = LATE_AMOUNT if number % LATE_EVERY == 1 else 7
+    sku = f"a{number % ARTICLES}"
+    return {"sku": sku, "quantity": quantity, "amount": amount, "address": address}
 
 
 def stock(state: dict[str, Any], action: Action) -> Transition | Rejection:
@@ -83,10 +88,11 @@ def charge_or_bar(folder: Path, name: str, what: str) -> str:
     return str(card.readlink())
 
 
-def charge_late(folder: Path, name: str) -> None:
-    """Charge when the time of the attempt is over, and perhaps that of its run."""
-    time.sleep(0.6)
+def charge_late(folder: Path, name: str, wait_s: float) -> None:
+    """Charge when the time of the attempt is over, or that of all attempts; leave word of it."""
+    time.sleep(wait_s)
     charge_or_bar(folder, name, "charged")
+    (folder / f"{name}.late").touch()
 
 
 def trading(folder: Path) -> App:
@@ -99,8 +105,10 @@ def trading(folder: Path) -> App:
     @app.effect("ChargeCard", base_ms=5, cap_ms=50, concurrency=50)
     async def charge_card(call: EffectCall) -> dict[str, Any]:
         name = call.payload["key"].replace("/", "-")
+        if call.payload["amount"] == LATE_AMOUNT:
+            await asyncio.to_thread(charge_late, folder, name, 2.5)
         if dice.random() < 0.03:
-            await asyncio.to_thread(charge_late, folder, name)
+            await asyncio.to_thread(charge_late, folder, name, 0.6)
         await asyncio.sleep(0.003)
         if charge_or_bar(folder, name, "charged") != "charged":
             raise EffectRefused("it was refunded before")

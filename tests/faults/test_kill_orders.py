@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from omninode_bridge import Bridge
-from tests.faults.orders import ARTICLES, DELIVERED, order, trading
+from tests.bridges import until
+from tests.faults.orders import ARTICLES, DELIVERED, LATE_AMOUNT, order, trading
 from tests.servers import until_stopped
 
 if TYPE_CHECKING:
@@ -100,6 +101,21 @@ async def through_kills(server_folder: Path, runs: int, lives_s: tuple[float, fl
         assert statuses["COMPLETED"] > runs / 2
         assert statuses["COMPENSATED"] > runs / 10
         assert (await bridge.verify()).mismatches == []
+    await until_stopped(data_dir)
+
+
+async def test_a_charge_that_arrives_after_its_refund_does_not_stand(server_folder: Path) -> None:
+    data_dir, folder = server_folder / "data", server_folder / "world"
+    folder.mkdir()
+    assert order(1)["amount"] == LATE_AMOUNT
+    async with Bridge.open(trading(folder), data_dir=data_dir) as bridge:
+        outcome = await bridge.run("order-fulfilment", order(1), workflow_id="1")
+        assert (outcome.status, outcome.step("charge").status) == ("COMPENSATED", "UNDONE")
+        assert outcome.step("charge").attempts == 3
+        assert not (folder / "1-charge.late").exists(), "no charge has arrived yet: no test"
+        await until((folder / "1-charge.late").exists, "a charge that comes late")
+    require_no_charge_stands(folder, 1)
+    assert str((folder / "1-charge.card").readlink()) == "barred"
     await until_stopped(data_dir)
 
 

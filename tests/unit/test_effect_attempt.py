@@ -13,10 +13,19 @@ import pytest
 from omninode_bridge import EffectRefused
 from omninode_bridge.core.effect_attempt import call_of, raised
 from omninode_bridge.core.effect_types import EffectType
-from omninode_bridge.core.effects import EndedEffect, LoggedIntent, OpenEffect, ParkedEffect
+from omninode_bridge.core.effects import (
+    RESULT_NESTING_MAX,
+    EndedEffect,
+    LoggedIntent,
+    OpenEffect,
+    ParkedEffect,
+    done,
+)
+from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.reducer import DETAIL_CHARS_MAX, SealedIntent
 from omninode_bridge.core.retry import Backoff
 from omninode_bridge.infrastructure.codec import CanonicalCodec
+from tests.unit.test_nesting import nested
 
 CODEC: Final = CanonicalCodec()
 AT: Final = datetime(2025, 1, 1, tzinfo=UTC)
@@ -50,6 +59,15 @@ def test_a_handler_is_told_which_attempt_of_how_many_it_is() -> None:
 def test_each_call_has_a_payload_of_its_own() -> None:
     call_of(EFFECT, MAIL, 1, CODEC).payload["n"] = 2
     assert call_of(EFFECT, MAIL, 2, CODEC).payload == {"n": 1}
+
+
+def test_a_result_that_is_nested_too_deep_ends_nothing_and_says_so() -> None:
+    asked = replace(EFFECT.entry, intent=replace(INTENT, reply_to="order:1"))
+    effect = replace(EFFECT, entry=asked)
+    end = done(effect, 1, {"x": nested(RESULT_NESTING_MAX - 1)}, CODEC)
+    assert [follow_up.target for follow_up in end.follow_ups] == ["order:1"]
+    with pytest.raises(InvalidAction, match="result: is nested more than 200 deep"):
+        done(effect, 1, {"x": nested(RESULT_NESTING_MAX)}, CODEC)
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), TimeoutError(), asyncio.CancelledError()])
