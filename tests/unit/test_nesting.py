@@ -31,9 +31,11 @@ def test_what_contains_itself_is_deeper_than_any_bound() -> None:
     assert is_nested_deeper(value, 1_000)
 
 
-def test_what_is_referred_to_often_is_looked_at_once_a_level() -> None:
+def test_what_is_wider_than_any_payload_is_not_followed_for_ever() -> None:
+    assert not is_nested_deeper([[]] * 100_000, 2)
     value: list[Any] = []
     for _ in range(90):  # 2 to the power of 90 ways lead to the innermost
         value = [value, value]
-    assert is_nested_deeper(value, 90)
-    assert not is_nested_deeper(value, 91)
+    assert is_nested_deeper(value, 1_000)
+    value.extend((value, value))
+    assert is_nested_deeper(value, 1_000)

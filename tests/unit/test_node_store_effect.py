@@ -13,7 +13,7 @@ from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.fsm_workflow import IllegalTransition, StateDiffers, UnknownWorkflow
 from omninode_bridge.core.message import ReducerGaveUp, StateCommitted, StateConflict
 from omninode_bridge.core.observation import EventPublished
-from omninode_bridge.core.our_key_types import OUR_KEY_TYPES
+from omninode_bridge.core.our_key_types import HOW_OURS_MOVE, OUR_KEY_TYPES
 from omninode_bridge.core.terms import COUNT_MAX
 from omninode_bridge.nodes.models import ModelContractEffect
 from tests.bridges import WAIT_S
@@ -124,6 +124,7 @@ async def test_a_state_machine_cannot_be_persisted_past_its_rules() -> None:
 
 @pytest.mark.parametrize("key_type", OUR_KEY_TYPES)
 async def test_no_key_of_the_bridges_own_is_replaced(key_type: str) -> None:
+    assert HOW_OURS_MOVE.keys() == OUR_KEY_TYPES.keys()
     async with opened(new_world()) as doors:
         with pytest.raises(InvalidAction, match="moves by its own rules only: a ") as error:
             await doors.store_effect.execute_effect(

@@ -6,26 +6,40 @@ A text or a number is not nested, `[]` and `{}` are 1 deep, `{"a": [1]}` is 2 de
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    _Container = Mapping[Any, Any] | list[Any] | tuple[Any, ...]
+
+WIDTH_MAX: Final = 1_048_576
+"""Of objects and lists beside each other at one depth: more fit into no payload, and into no state
+that anybody could want. So what refers to itself in several places is not followed for ever."""
 
 
 def is_nested_deeper(value: object, most: int) -> bool:
-    """Return whether `value` is more than `most` deep; one that contains itself is."""
+    """Return whether `value` is more than `most` deep, or is wider than `WIDTH_MAX`.
+
+    What contains itself is deeper than any bound.
+    """
     level = _containers([value])
     for _ in range(most):
         if not level:
             return False
-        level = _containers([each for one in level for each in _inside(one)])
+        level = _containers(each for one in level for each in _inside(one))
+        if len(level) > WIDTH_MAX:
+            return True
     return bool(level)
 
 
-def _containers(values: list[object]) -> list[object]:
-    """Return the objects and lists among `values`, each once, however often it is referred to."""
-    found = {id(each): each for each in values if isinstance(each, Mapping | list | tuple)}
-    return list(found.values())
+def _containers(values: Iterable[object]) -> list[_Container]:
+    """Return the objects and lists among `values`, one more than are allowed at most."""
+    found = (each for each in values if isinstance(each, Mapping | list | tuple))
+    return list(islice(found, WIDTH_MAX + 1))
 
 
-def _inside(container: object) -> list[object]:
-    if isinstance(container, Mapping):
-        return list(container.values())
-    assert isinstance(container, list | tuple)
-    return list(container)
+def _inside(container: _Container) -> Iterable[object]:
+    return container.values() if isinstance(container, Mapping) else container

@@ -6,14 +6,13 @@ Rule 2: what came of it is the answer, and is published; durable it is by its co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, assert_never
 
 from pydantic import BaseModel, ValidationError
 
 from omninode_bridge.core import topics
 from omninode_bridge.core.errors import InvalidAction
 from omninode_bridge.core.fsm_workflow import (
-    FSM_WORKFLOWS,
     IllegalTransition,
     StateDiffers,
     UnknownWorkflow,
@@ -27,8 +26,7 @@ from omninode_bridge.core.message import (
     StateConflict,
     key_type_of,
 )
-from omninode_bridge.core.orchestration import RUN
-from omninode_bridge.core.our_key_types import OUR_KEY_TYPES
+from omninode_bridge.core.our_key_types import HOW_OURS_MOVE
 from omninode_bridge.nodes.models import (
     ModelContractEffect,
     ModelFsmTransition,
@@ -40,11 +38,6 @@ if TYPE_CHECKING:
     from omninode_bridge.ports import Clock, EventBus, StateReplacing, WorkflowStates
 
 _M = TypeVar("_M", bound=BaseModel)
-
-_MOVES: Final = {
-    FSM_WORKFLOWS.name: "a state machine is moved by fsm_transition",
-    RUN.name: "a run goes on by replies, and is cancelled or taken over by the bridge",
-}
 
 
 class NodeBridgeStoreEffect:
@@ -107,8 +100,8 @@ class NodeBridgeStoreEffect:
         self, effect: ModelContractEffect, asked: ModelPersistState
     ) -> StateCommitted | StateConflict | ReducerGaveUp:
         key_type = key_type_of(asked.workflow_key)
-        if key_type in OUR_KEY_TYPES:
-            detail = f"{asked.workflow_key} moves by its own rules only: {_MOVES[key_type]}"
+        if key_type in HOW_OURS_MOVE:
+            detail = f"{asked.workflow_key} moves by its own rules only: {HOW_OURS_MOVE[key_type]}"
             raise InvalidAction("workflow_key", detail)
         provenance = Provenance(
             effect.effect_id,
