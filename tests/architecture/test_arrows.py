@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import omninode_bridge
-from tests.architecture.source import REPOSITORY, modules
+from tests.architecture.source import PACKAGE, REPOSITORY, modules
 
 if TYPE_CHECKING:
     from tests.architecture.source import Module
@@ -48,11 +48,14 @@ def test_core_and_ports_import_only_the_standard_library(module: Module) -> None
 
 @pytest.mark.parametrize("module", LOOPS, ids=str)
 def test_a_service_without_sql_is_a_loop_and_knows_only_ports_and_core(module: Module) -> None:
-    ours = ("omninode_bridge.core", "omninode_bridge.ports")
+    ours = ["omninode_bridge.core", "omninode_bridge.ports"]
+    service = module.path.relative_to(PACKAGE / "services").parent
+    if service != Path():  # a service that is a folder: its modules know each other
+        ours.append(f"omninode_bridge.services.{service}.")
     foreign = [
         f"line {line}: {name}"
         for line, name, _ in module.imports()
-        if not (name.startswith(ours) or name.partition(".")[0] in sys.stdlib_module_names)
+        if not (name.startswith(tuple(ours)) or name.partition(".")[0] in sys.stdlib_module_names)
     ]
     assert foreign == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -125,6 +126,10 @@ class Running:
             observe=self.facts.append,
         )
         self.task = asyncio.create_task(self.runner.run())
+
+    def uses(self, **ports: Any) -> None:  # noqa: ANN401 - what stands in for a port
+        """Let the runner use other ports from its next beginning on."""
+        self.runner._world = replace(self.runner._world, **ports)
 
     def attempts(self) -> list[str]:
         """Return how each attempt ended."""
@@ -265,7 +270,7 @@ async def test_a_refusal_is_the_end_at_once() -> None:
         raise EffectRefused("no such card")
 
     async with running(world, handlers.effect("Mail", refuse)) as started:
-        await until(lambda: started.runner._next_read > 0, "the first look")
+        await until(lambda: started.runner._looks.log > 0, "the first look")
         await ask_for(world, "Mail", reply_to="counter:1")
         started.runner.intents_grew()
         await until(lambda: started.attempts() == ["dead"], "the end")
@@ -347,7 +352,7 @@ async def test_a_slow_effect_holds_up_nobody_else() -> None:
         await until(lambda: len(quick.calls) == 50, "the quick ones")
         assert len(slow.calls) == 2
         started.runner.stop()
-        for task in list(started.runner._tasks.values()):
+        for task in list(started.runner._attempts._tasks.values()):
             task.cancel()
 
 
@@ -451,7 +456,7 @@ async def test_one_that_nobody_can_have_begun_was_certainly_not_done() -> None:
     world, handlers = new_world(), Handlers()
     slow = handlers.effect("Mail", lambda _: asyncio.sleep(0.2), concurrency=1)
     async with running(world, slow) as started:
-        await until(lambda: started.runner._next_read > 0, "the first look")
+        await until(lambda: started.runner._looks.log > 0, "the first look")
         asked = await ask_for(world, "Mail", "Mail", reply_to="counter:1")
         await ask_for(world, cancels=[str(intent_id(asked.action_id, 1))])
         await started.until_settled(4)
@@ -523,15 +528,15 @@ async def test_one_that_is_cancelled_before_its_first_step_ends_and_gives_its_sl
         await until(lambda: len(handlers.calls) == 1, "the first call")
         go.set()
         for _ in range(1_000):
-            if started.runner._window.is_started(2):
+            if started.runner._hand.window.is_started(2):
                 break
             await asyncio.sleep(0)
         # In the turn of the loop in which it was started: its task has made no step yet.
-        assert await started.runner._cancel(intent_id(asked.action_id, 1)) == 2
+        assert await started.runner._cancellation.cancel(intent_id(asked.action_id, 1)) == 2
         await until(lambda: len(world._tables.partition(0).effects_ended) == 3, "all ends")
     assert handlers.numbers() == [0, 2]
     assert sorted(a["status"] for a in await answers(world)) == ["cancelled", "done", "done"]
-    assert started.runner._slots.room("Mail") == 1
+    assert started.runner._world.slots.room("Mail") == 1
 
 
 async def test_an_attempt_that_is_ended_before_its_first_step_gives_its_slot_back() -> None:
@@ -539,16 +544,16 @@ async def test_an_attempt_that_is_ended_before_its_first_step_gives_its_slot_bac
     await ask_for(world, "Mail")
     begun = Running(world, [handlers.effect("Mail", concurrency=1)], None)
     for _ in range(1_000):
-        if begun.runner._tasks:
+        if begun.runner._attempts._tasks:
             break
         await asyncio.sleep(0)
-    (attempt,) = begun.runner._tasks.values()
+    (attempt,) = begun.runner._attempts._tasks.values()
     attempt.cancel()
     begun.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await begun.task
     assert handlers.calls == []
-    assert begun.runner._slots.room("Mail") == 1
+    assert begun.runner._world.slots.room("Mail") == 1
 
 
 async def test_an_effect_is_due_by_the_clock_of_the_database() -> None:
@@ -559,7 +564,7 @@ async def test_an_effect_is_due_by_the_clock_of_the_database() -> None:
         await asyncio.sleep(0.1)  # a call that came too early would have come by now
         assert handlers.calls == []
         world.clock.advance(timedelta(seconds=1_801))  # type: ignore[attr-defined]
-        started.runner._next_due = 0.0  # rather than wait for the poll
+        started.runner._looks.parked = 0.0  # rather than wait for the poll
         started.runner.intents_grew()
         await until(lambda: len(handlers.calls) == 1, "the call")
 
@@ -664,7 +669,7 @@ async def test_after_an_error_that_nobody_expected_the_runner_begins_again() -> 
     world, handlers = new_world(), Handlers()
     await ask_for(world, "Mail", "Mail")
     started = Running(world, [handlers.effect("Mail")], None)
-    started.runner._ends = Refusing(world, DatabaseRefused("42501", "no permission"), times=1)
+    started.uses(ends=Refusing(world, DatabaseRefused("42501", "no permission"), times=1))
     with pytest.raises(DatabaseRefused):
         await started.task
     again = asyncio.create_task(started.runner.run())
@@ -701,19 +706,19 @@ async def test_what_had_not_become_durable_before_an_error_is_forgotten_with_it(
 
     async def fail_once(_: EffectCall) -> None:
         if len(handlers.calls) == 1:
-            looks.refuses, started.runner._next_due = True, 0.0  # before anything is settled
+            looks.refuses, started.runner._looks.parked = True, 0.0  # before anything is settled
             message = "the first time"
             raise ValueError(message)
 
     started = Running(world, [handlers.effect("Mail", fail_once)], None)
-    started.runner._parked = looks
+    started.uses(parked=looks)
     with pytest.raises(DatabaseRefused):
         await started.task
     again = asyncio.create_task(started.runner.run())
     await started.until_settled(2)
     for _ in range(20):  # nothing of the failed attempt is left to be taken up again
         advance(world)
-        started.runner._next_due = 0.0
+        started.runner._looks.parked = 0.0
         started.runner.intents_grew()
         await asyncio.sleep(0.002)
     started.runner.stop()
@@ -731,7 +736,7 @@ async def test_an_effect_that_cannot_be_parked_is_dead_and_holds_nobody_up() -> 
 
     await ask_for(world, "Mail", "Mail", reply_to="counter:1")
     started = Running(world, [handlers.effect("Mail", fail_first)], None)
-    started.runner._ends = Refusing(world, ValueRefused("22008", "out of range"), parked=True)
+    started.uses(ends=Refusing(world, ValueRefused("22008", "out of range"), parked=True))
     await until(lambda: len(world.effects.dead(0)) == 1, "the dead letter")
     assert {answer["status"] for answer in await answers(world)} == {"dead", "done"}
     started.runner.stop()
@@ -773,10 +778,10 @@ async def test_a_cancellation_is_not_passed_before_its_effect_has_ended() -> Non
     await until(lambda: bool(handlers.calls), "the call")
     await ask_for(world, cancels=[str(intent_id(asked.action_id, 0))])
     killed.runner.intents_grew()
-    await until(lambda: bool(killed.runner._cancelling), "the cancellation")
+    await until(lambda: bool(killed.runner._attempts._cancelling), "the cancellation")
     await asyncio.sleep(0.02)
     killed.task.cancel()
-    for task in list(killed.runner._tasks.values()):
+    for task in list(killed.runner._attempts._tasks.values()):
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await killed.task

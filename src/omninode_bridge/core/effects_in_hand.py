@@ -1,0 +1,166 @@
+"""The effects of one partition that are in hand, and what is to become durable of them.
+
+Rule 1: what has ended and what is parked is given out to be settled, and the position passes it
+        once that is durable; a cancellation with the end of the effect that it cancels.
+Rule 2: nothing is both: an effect is open, or it is to be settled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from omninode_bridge.core.effect_window import Place
+from omninode_bridge.core.effects import EndedEffect, ParkedEffect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from uuid import UUID
+
+    from omninode_bridge.core.effect_window import EffectWindow
+    from omninode_bridge.core.effects import EffectStatus, OpenEffect
+
+
+class EffectsInHand:
+    """What was read and is not settled; `window` says what of it may start."""
+
+    def __init__(self, window: EffectWindow, parked: Callable[[float], None]) -> None:
+        """Begin with nothing; `parked` is told in how many seconds one that is parked is due."""
+        self.window = window
+        self._parked = parked
+        self._open: dict[int, OpenEffect] = {}
+        self._to_end: list[EndedEffect] = []
+        self._to_park: list[ParkedEffect] = []
+        self._cancels: dict[int, list[int]] = {}
+        self._passed: list[int] = []
+
+    def __getitem__(self, offset: int) -> OpenEffect:
+        """Return the open effect at `offset`."""
+        return self._open[offset]
+
+    def __contains__(self, offset: int) -> bool:
+        """Return whether the effect at `offset` is open."""
+        return offset in self._open
+
+    @property
+    def offsets(self) -> list[int]:
+        """All that is in hand: open, or to be settled."""
+        to_settle: list[EndedEffect | ParkedEffect] = [*self._to_end, *self._to_park]
+        return [*self.window.offsets, *(each.effect.entry.offset for each in to_settle)]
+
+    # -- taking in and ending ------------------------------------------------------------------
+
+    def take(self, effect: OpenEffect) -> None:
+        """Take one in hand; behind one of its lane that waits outside it is parked (again)."""
+        self._open[effect.entry.offset] = effect
+        if not self.window.admit(place_of(effect)):
+            self.put_back(effect)
+
+    def wait_outside(self, effect: OpenEffect, *, holds_back: bool) -> None:
+        """Park one that waits for its time or for a handler, without having it in hand.
+
+        `holds_back`: those of its lane that come from the log wait for it.
+        """
+        if holds_back:
+            self.window.wait_outside(place_of(effect))
+        else:
+            self.window.pass_by(effect.entry.offset)
+        self._to_park.append(ParkedEffect(effect, 0, "", effect.entry.due_at))
+
+    def end(self, end: EndedEffect) -> EffectStatus:
+        """Give the end of an effect out to be settled."""
+        self._close(end.effect)
+        self._to_end.append(end)
+        return end.status
+
+    def ended_durably(self, effect: OpenEffect) -> None:
+        """Pass an effect whose end is durable already."""
+        self._close(effect)
+        self.window.settled(self._with_cancels([effect.entry.offset]))
+
+    def park(self, wait: ParkedEffect) -> None:
+        """Give one out to wait outside, and with it those of its lane that wait for it."""
+        offset = wait.effect.entry.offset
+        followers = self.window.park(offset)
+        del self._open[offset]
+        self._to_park.append(wait)
+        self._to_park += (ParkedEffect(self._open.pop(n), 0, "") for n in followers)
+        self._parked(wait.due_in_s)
+
+    def put_back(self, effect: OpenEffect) -> None:
+        """Park one that was not tried this time."""
+        self.park(ParkedEffect(effect, effect.attempts, ""))
+
+    # -- cancelling ----------------------------------------------------------------------------
+
+    def ending(self, intent_id: UUID) -> int | None:
+        """Return the offset of an intent's effect that has ended and is to be settled."""
+        ends = (end.effect.entry for end in self._to_end)
+        return next((entry.offset for entry in ends if entry.intent.intent_id == intent_id), None)
+
+    def not_begun(self, intent_id: UUID) -> OpenEffect | None:
+        """Return an intent's effect that is open or about to be parked, which it is no more."""
+        place = self.window.get(intent_id)
+        effect = None if place is None else self._open[place.offset]
+        for wait in list(self._to_park):
+            if wait.effect.entry.intent.intent_id == intent_id:
+                self._to_park.remove(wait)
+                effect = replace(wait.effect, attempts=wait.attempts)
+        return effect
+
+    def end_cancelled(self, end: EndedEffect) -> None:
+        """End one that was not under way, wherever it was."""
+        self.end(end)
+        self.window.left(place_of(end.effect).lane, end.effect.entry.offset)
+
+    def cancellation(self, offset: int, cancelled: int | None) -> None:
+        """Let the position pass a cancellation with the effect that ends by it; None: at once."""
+        if cancelled is None:
+            self._passed.append(offset)
+        else:
+            self._cancels.setdefault(cancelled, []).append(offset)
+
+    # -- settling ------------------------------------------------------------------------------
+
+    def has_to_settle(self, position: int) -> bool:
+        """Return whether there is anything to make durable, where `position` is."""
+        self.window.settled(self._passed)
+        self._passed.clear()
+        return bool(self._to_end or self._to_park) or self.window.position > position
+
+    def batch(self, size: int) -> tuple[list[EndedEffect], list[ParkedEffect]]:
+        """Give out what is to be settled, up to `size` of each kind."""
+        ended, self._to_end = self._to_end[:size], self._to_end[size:]
+        parked, self._to_park = self._to_park[:size], self._to_park[size:]
+        return ended, parked
+
+    def position_after(self, ended: Iterable[EndedEffect], parked: Iterable[ParkedEffect]) -> int:
+        """Return what the position is once these are settled."""
+        return self.window.position_without(self._offsets(ended, parked))
+
+    def settled(self, ended: Iterable[EndedEffect], parked: Iterable[ParkedEffect]) -> None:
+        """Let the position pass these: they are durable."""
+        self.window.settled(self._offsets(ended, parked))
+        for end in ended:
+            self._cancels.pop(end.effect.entry.offset, None)
+
+    def _offsets(
+        self, ended: Iterable[EndedEffect], parked: Iterable[ParkedEffect]
+    ) -> frozenset[int]:
+        offsets = self._with_cancels([end.effect.entry.offset for end in ended])
+        return frozenset([*offsets, *(wait.effect.entry.offset for wait in parked)])
+
+    def _with_cancels(self, ended: list[int]) -> list[int]:
+        """Return the offsets of what has ended, and of the cancellations that waited for that."""
+        return [*ended, *(n for offset in ended for n in self._cancels.get(offset, ()))]
+
+    def _close(self, effect: OpenEffect) -> None:
+        if self._open.pop(effect.entry.offset, None) is not None:
+            self.window.over(effect.entry.offset)
+
+
+def place_of(effect: OpenEffect) -> Place:
+    """Return the place of an effect in the window."""
+    entry, intent = effect.entry, effect.entry.intent
+    names = (intent.intent_id, intent.intent_type, entry.workflow_key)
+    return Place(entry.offset, *names, effect.parked)
