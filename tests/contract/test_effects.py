@@ -144,7 +144,9 @@ async def test_a_parked_effect_comes_back_when_it_is_due(ports: Ports) -> None:
     assert await due(ports) == [first.entry.offset]
     assert await due(ports, first.entry.offset) == [], "somebody is at it"
     found, _ = await ports.parked_effects.due(0, TYPES, [], [])
-    assert found == [OpenEffect(first.entry, attempts=1, parked=True, maybe_begun=True)]
+    assert found == [
+        OpenEffect(first.entry, attempts=1, parked=True, maybe_begun=True, detail="failed")
+    ]
     await ports.beside.let_pass(HOUR)
     assert await due(ports) == [first.entry.offset, second.entry.offset]
     assert await due(ports, room=1) == [first.entry.offset]
@@ -180,7 +182,7 @@ async def test_a_parked_effect_may_be_parked_again_and_ends_like_any(ports: Port
     (again,), _ = await ports.parked_effects.due(0, TYPES, [], [])
     await settle(ports, ParkedEffect(again, 2, "twice"), position=2)
     (again,), _ = await ports.parked_effects.due(0, TYPES, [], [])
-    assert again.attempts == 2
+    assert (again.attempts, again.detail) == (2, "twice")
     found = await ports.parked_effects.find(0, effect.entry.intent.intent_id)
     assert found == again
     await settle(ports, done(again, 3, None, CODEC), position=2)

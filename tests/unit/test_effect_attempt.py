@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from omninode_bridge import EffectRefused
-from omninode_bridge.core.effect_attempt import call_of, raised
+from omninode_bridge import DatabaseUnavailable, EffectRefused
+from omninode_bridge.core.effect_attempt import OutOfTime, call_of, raised
 from omninode_bridge.core.effect_types import EffectType
 from omninode_bridge.core.effects import (
     RESULT_NESTING_MAX,
@@ -70,7 +70,9 @@ def test_a_result_that_is_nested_too_deep_ends_nothing_and_says_so() -> None:
         done(effect, 1, {"x": nested(RESULT_NESTING_MAX)}, CODEC)
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), TimeoutError(), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), OutOfTime(), TimeoutError(), asyncio.CancelledError()]
+)
 def test_an_error_parks_the_effect_until_the_last_attempt(error: BaseException) -> None:
     for attempt in (1, 2):
         match after(error, attempt):
@@ -94,7 +96,9 @@ def test_a_refusal_is_the_end_at_once(is_cancelled: bool) -> None:  # noqa: FBT0
             pytest.fail("it would be refused again")
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), TimeoutError(), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), OutOfTime(), TimeoutError(), asyncio.CancelledError()]
+)
 def test_what_is_cancelled_is_tried_no_more(error: BaseException) -> None:
     match after(error, is_cancelled=True):
         case EndedEffect(status=status):
@@ -104,7 +108,7 @@ def test_what_is_cancelled_is_tried_no_more(error: BaseException) -> None:
 
 
 def test_the_detail_says_what_happened_and_can_be_stored() -> None:
-    assert after(TimeoutError()).detail.startswith("no end within 5 s\n")
+    assert after(OutOfTime()).detail.startswith("no end within 5 s\n")
     assert after(asyncio.CancelledError()).detail == "the handler was cancelled"
     assert after(ValueError("sixteen")).detail.endswith("ValueError: sixteen\n")
     for error in (ValueError("x" * 9_999), TimeoutError("x" * 9_999), EffectRefused("x" * 9_999)):
@@ -126,3 +130,22 @@ def test_a_refusal_says_of_its_own_attempt_only_that_it_did_nothing(
     assert isinstance(dead, EndedEffect)
     (answer,) = dead.follow_ups
     assert CODEC.decode(answer.payload)["payload"]["maybe_done"] is maybe_done
+
+
+def test_a_time_out_of_the_handlers_own_is_not_told_as_ours() -> None:
+    assert after(OutOfTime()).detail.startswith("no end within 5 s")
+    assert after(TimeoutError("the gateway is slow")).detail.endswith(
+        "TimeoutError: the gateway is slow\n"
+    )
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+@pytest.mark.parametrize("error", [DatabaseUnavailable("lost"), ValueError("no")])
+def test_only_what_writes_with_its_end_may_be_over_after_a_lost_reply(
+    error: Exception,
+    transactional: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    effect_type = replace(MAIL, transactional=transactional)
+    became = raised(*(EFFECT, effect_type, 1, error, CODEC), lambda low, _: low, is_cancelled=False)
+    assert isinstance(became, ParkedEffect)
+    assert became.maybe_over == (transactional and isinstance(error, DatabaseUnavailable))

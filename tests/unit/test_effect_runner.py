@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -22,12 +22,17 @@ from omninode_bridge.core.errors import (
     ValueRefused,
 )
 from omninode_bridge.core.message import Intent, intent_id, reply_id
-from omninode_bridge.core.observation import EffectAttempted, EffectsSettled, LoopStumbled
+from omninode_bridge.core.observation import (
+    EffectAttempted,
+    EffectsLeft,
+    EffectsSettled,
+    LoopStumbled,
+)
 from omninode_bridge.core.reducer import KeyType, SealedIntent, Transition
 from omninode_bridge.core.retry import Backoff
 from omninode_bridge.core.slots import Slots
-from omninode_bridge.ports import CutOff
-from omninode_bridge.services.effect_runner import EffectRunner
+from omninode_bridge.ports import CutOff, EffectsBegun
+from omninode_bridge.services.effect_runner import EffectRunner, attempts, runner
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import until
 from tests.unit import workers
@@ -790,6 +795,159 @@ async def test_a_cancellation_is_not_passed_before_its_effect_has_ended() -> Non
         await started.until_settled(4)
     (answer,) = await answers(world)
     assert answer["status"] == "cancelled"
+
+
+async def test_a_stop_waits_no_longer_than_its_bound_for_who_swallows_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # R13, R10
+    monkeypatch.setattr(runner, "STOP_WAIT_S", 0.01)
+    monkeypatch.setattr(attempts, "CANCEL_WAIT_S", 0.02)
+    world, handlers, go = new_world(), Handlers(), asyncio.Event()
+
+    async def swallow(_: EffectCall) -> None:
+        for _ in range(100):  # cancellations: enough for anyone, and the test ends if it fails
+            with suppress(asyncio.CancelledError):
+                await go.wait()
+                return
+
+    asked = await ask_for(world, "Mail", "Mail", reply_to="counter:1")
+    hangs = handlers.effect("Mail", swallow, concurrency=1)
+    async with running(world, hangs) as started:
+        await until(lambda: bool(handlers.calls), "the call")
+    left = intent_id(asked.action_id, 0)
+    assert [fact for fact in started.facts if isinstance(fact, EffectsLeft)] == [
+        EffectsLeft(0, (f"Mail {left}",))
+    ]
+    assert started.runner._world.slots.room("Mail") == 0, "it is under way still"
+    await ask_for(world, cancels=[str(left)])
+    # Who comes next does not know how far it went.
+    async with running(world, Handlers().effect("Mail")) as next_one:
+        await until(lambda: len(world._tables.partition(0).effects_ended) == 2, "both ends")
+    by_id = {answer["intent_id"]: answer for answer in await answers(world)}
+    assert (by_id[str(left)]["status"], by_id[str(left)]["maybe_done"]) == ("cancelled", True)
+    assert next_one.attempts() == ["done"]
+    go.set()
+    await until(lambda: started.runner._world.slots.room("Mail") == 1, "its slot")
+    assert handlers.numbers() == [0], "who stopped starts nothing when a slot becomes free"
+    assert len(await answers(world)) == 2, "an end that comes too late is no end"
+
+
+async def test_the_cancellation_of_a_transactional_effect_that_ends_first_is_forgotten() -> None:
+    world, go = new_world(), asyncio.Event()
+
+    async def write(_: EffectCall, __: object) -> None:
+        with suppress(asyncio.CancelledError):
+            await go.wait()
+
+    asked = await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, EffectType("Mail", write, QUICK, transactional=True)) as started:
+        await until(lambda: started.runner._attempts._begun == {1}, "the call")
+        await ask_for(world, cancels=[str(intent_id(asked.action_id, 0))])
+        started.runner.intents_grew()
+        await until(lambda: started.attempts() == ["done"], "the end")
+        await started.until_settled(4)
+        assert started.runner._hand._cancels == {}
+    (answer,) = await answers(world)
+    assert answer["status"] == "done"
+
+
+async def test_after_a_lost_reply_an_ordered_lane_goes_straight_on() -> None:
+    world, written = new_world(), []
+
+    async def write(call: EffectCall, connection: Any) -> None:  # noqa: ANN401 - whatever a test says
+        connection.append(lambda: written.append(call.payload["n"]))
+
+    ship = EffectType("Ship", write, QUICK, ordered=True, transactional=True)
+    world.interrupt("effects.transaction", when="after")
+    await ask_for(world, "Ship")
+    async with running(world, ship) as started:
+        await until(lambda: started.attempts() == ["failed"], "the lost reply")
+        await started.until_settled(2)
+        await ask_for(world, "Other", "Ship")
+        started.runner.intents_grew()
+        await until(lambda: written == [0, 1], "the one behind it")
+        await started.until_settled(4)
+    parked = sum(fact.parked for fact in started.facts if isinstance(fact, EffectsSettled))
+    assert parked == 2, "the first one, whose reply was lost, and the one that nobody handles"
+
+
+async def test_after_a_refused_parking_an_ordered_lane_goes_straight_on() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def fail_first(call: EffectCall) -> None:
+        if call.payload["n"] == 0:
+            message = "always"
+            raise ValueError(message)
+
+    started = Running(world, [handlers.effect("Ship", fail_first, ordered=True)], None)
+    started.uses(ends=Refusing(world, ValueRefused("22008", "out of range"), parked=True))
+    await ask_for(world, "Ship")
+    await until(lambda: len(world.effects.dead(0)) == 1, "the dead letter")
+    await ask_for(world, "Other", "Ship")  # to be parked is refused, whoever asks
+    started.runner.intents_grew()
+    await until(lambda: started.attempts() == ["failed", "done"], "the one behind it")
+    started.runner.stop()
+    await started.task
+    assert handlers.numbers() == [0, 1]
+
+
+async def test_a_time_out_of_the_handlers_own_says_so() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def ask(_: EffectCall) -> None:
+        message = "the gateway is slow"
+        raise TimeoutError(message)
+
+    once = Backoff(1, 1, 2)
+    await ask_for(world, "Mail", reply_to="counter:1")
+    async with running(world, handlers.effect("Mail", ask, backoff=once)) as started:
+        await until(lambda: started.attempts() == ["dead"], "the end")
+    (answer,) = await answers(world)
+    assert answer["detail"].endswith("TimeoutError: the gateway is slow\n")
+    assert "no end within" not in answer["detail"]
+
+
+async def test_who_is_parked_again_behind_its_lane_keeps_its_last_error() -> None:
+    world, handlers, go = new_world(), Handlers(), asyncio.Event()
+
+    async def do(call: EffectCall) -> None:
+        if call.payload["n"] == 0:
+            message = "the first one"
+            raise ValueError(message)
+        await go.wait()
+
+    ship = handlers.effect("Ship", do, ordered=True, backoff=Backoff(3, 60_000, 60_000))
+    await ask_for(world, "Ship")
+    async with running(world, ship) as started:
+        await started.until_settled(2)
+    ((_, row),) = world._tables.partition(0).effects.items()
+    # Of its lane another one is under way when its time comes: it was put there by another owner.
+    started = Running(world, [ship], None)
+    started.uses(log=NothingWaits(world))
+    await ask_for(world, "Other", "Ship")
+    await until(lambda: handlers.numbers() == [0, 1], "the other one")
+    world.clock.advance(timedelta(minutes=2))  # type: ignore[attr-defined]
+    started.runner._looks.parked = 0.0
+    started.runner.intents_grew()
+    parked_again = lambda: world._tables.partition(0).effects[1] is not row  # noqa: E731 - a condition
+    await until(parked_again, "it was put back")
+    assert "the first one" in world._tables.partition(0).effects[1].effect.detail
+    go.set()
+    started.runner.stop()
+    await started.task
+
+
+class NothingWaits:
+    """A log of effects that does not say what was parked before."""
+
+    def __init__(self, world: MemoryWorld) -> None:
+        """Read from `world`."""
+        self._world = world
+        self.read = world.effects.read
+
+    async def begin(self, partition: int, _: object) -> EffectsBegun:
+        """Say where the effects stand."""
+        return replace(await self._world.effects.begin(partition, []), waiting=())
 
 
 async def test_closing_costs_nobody_an_attempt() -> None:

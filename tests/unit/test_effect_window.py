@@ -133,6 +133,21 @@ def test_a_parked_one_whose_time_has_come_waits_for_the_one_of_its_lane_under_wa
     assert all_started(window) == [6]
 
 
+def test_a_lane_is_free_again_when_what_was_to_wait_for_it_outside_is_over() -> None:
+    window = EffectWindow(1, [ORDERED])
+    taken_in(window, place(1, ORDERED), place(2, ORDERED))
+    assert all_started(window) == [1]
+    assert window.park(1) == [2]
+    window.left((ORDERED, "a:1"), 1)
+    assert taken_in(window, place(3, ORDERED)) == [False], "2 waits, and goes before it"
+    window.park(3)
+    for offset in (2, 3):
+        assert taken_in(window, place(offset, ORDERED, parked=True)) == [True]
+        assert all_started(window) == [offset]
+        window.over(offset)
+    assert taken_in(window, place(4, ORDERED)) == [True]
+
+
 def test_a_cancelled_one_in_the_middle_of_a_lane_starts_nobody() -> None:
     window = EffectWindow(1, [ORDERED])
     taken_in(window, *(place(n, ORDERED) for n in (1, 2, 3)))

@@ -5,11 +5,12 @@ Rule 1: whatever a handler raises ends one attempt. The last one, or a refusal, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.effect_types import EffectCall
 from omninode_bridge.core.effects import EndedEffect, ParkedEffect, ended_badly
-from omninode_bridge.core.errors import EffectRefused
+from omninode_bridge.core.errors import DatabaseUnavailable, EffectRefused
 from omninode_bridge.core.reducer import DETAIL_CHARS_MAX, describe_error, storable
 from omninode_bridge.core.retry import next_wait_ms
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 EXPONENT_MAX: Final = 64
 """From there on any wait is at its cap; a power much larger fits no float."""
+
+
+class OutOfTime(TimeoutError):
+    """A handler had no end within its time; a `TimeoutError` of its own is another thing."""
 
 
 def call_of(effect: OpenEffect, effect_type: EffectType, attempt: int, codec: Codec) -> EffectCall:
@@ -59,16 +64,19 @@ def raised(
         case EffectRefused():
             detail = storable(str(error))[:DETAIL_CHARS_MAX]
             return ended_badly(effect, "dead", attempt, detail, codec, refused=True)
-        case TimeoutError():
-            detail = f"no end within {effect_type.timeout_s:g} s\n{describe_error(error)}"
-            detail = detail[:DETAIL_CHARS_MAX]
+        case OutOfTime():
+            where = describe_error(error.__cause__ or error)
+            detail = f"no end within {effect_type.timeout_s:g} s\n{where}"[:DETAIL_CHARS_MAX]
         case _ if type(error).__name__ == "CancelledError":  # asyncio's: the core knows no async
             detail = "the handler was cancelled"
         case _:
             detail = describe_error(error)
     if is_cancelled:
         return ended_badly(effect, "cancelled", attempt, detail, codec)
-    return _failed(effect, effect_type, attempt, detail, codec, uniform)
+    became = _failed(effect, effect_type, attempt, detail, codec, uniform)
+    if isinstance(became, ParkedEffect) and isinstance(error, DatabaseUnavailable):
+        return replace(became, maybe_over=effect_type.transactional)
+    return became
 
 
 def _failed(

@@ -68,8 +68,9 @@ class LoggedIntent:
 class OpenEffect:
     """An intent whose effect is not over. `attempts` were made; `parked`: it waits outside the log.
 
-    `redriven` is how often it was dead and was tried again. `maybe_begun`: there may have been one
-    attempt more, by somebody who has ended without a word of it.
+    `detail` is what the last of them came to. `redriven` is how often it was dead and was tried
+    again. `maybe_begun`: there may have been one attempt more, by somebody who has ended without a
+    word of it.
     """
 
     entry: LoggedIntent
@@ -77,6 +78,7 @@ class OpenEffect:
     redriven: int = 0
     parked: bool = False
     maybe_begun: bool = False
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,18 @@ class EndedEffect:
 
 @dataclass(frozen=True, slots=True)
 class ParkedEffect:
-    """An effect that is to wait outside of the log: until `due_at`, or for `due_in_s` seconds."""
+    """An effect that is to wait outside of the log: until `due_at`, or for `due_in_s` seconds.
+
+    `maybe_over`: its end may be durable already, and the reply to that was lost. Then it is parked
+    no more, and whoever keeps a lane for it has to ask.
+    """
 
     effect: OpenEffect
     attempts: int
     detail: str
     due_at: datetime | None = None
     due_in_s: float = 0.0
+    maybe_over: bool = False
 
 
 def done(effect: OpenEffect, attempt: int, returned: object, codec: Codec) -> EndedEffect:

@@ -75,8 +75,10 @@ class EffectsInHand:
 
     def ended_durably(self, effect: OpenEffect) -> None:
         """Pass an effect whose end is durable already."""
+        offset = effect.entry.offset
         self._close(effect)
-        self.window.settled(self._with_cancels([effect.entry.offset]))
+        self.window.settled(self._with_cancels([offset]))
+        self._cancels.pop(offset, None)
 
     def park(self, wait: ParkedEffect) -> None:
         """Give one out to wait outside, and with it those of its lane that wait for it."""
@@ -84,12 +86,12 @@ class EffectsInHand:
         followers = self.window.park(offset)
         del self._open[offset]
         self._to_park.append(wait)
-        self._to_park += (ParkedEffect(self._open.pop(n), 0, "") for n in followers)
+        self._to_park += (_put_back(self._open.pop(n)) for n in followers)
         self._parked(wait.due_in_s)
 
     def put_back(self, effect: OpenEffect) -> None:
         """Park one that was not tried this time."""
-        self.park(ParkedEffect(effect, effect.attempts, ""))
+        self.park(_put_back(effect))
 
     # -- cancelling ----------------------------------------------------------------------------
 
@@ -105,13 +107,13 @@ class EffectsInHand:
         for wait in list(self._to_park):
             if wait.effect.entry.intent.intent_id == intent_id:
                 self._to_park.remove(wait)
-                effect = replace(wait.effect, attempts=wait.attempts)
+                effect = replace(wait.effect, attempts=wait.attempts, detail=wait.detail)
         return effect
 
     def end_cancelled(self, end: EndedEffect) -> None:
         """End one that was not under way, wherever it was."""
         self.end(end)
-        self.window.left(place_of(end.effect).lane, end.effect.entry.offset)
+        self.over_outside(end.effect)
 
     def cancellation(self, offset: int, cancelled: int | None) -> None:
         """Let the position pass a cancellation with the effect that ends by it; None: at once."""
@@ -143,6 +145,12 @@ class EffectsInHand:
         self.window.settled(self._offsets(ended, parked))
         for end in ended:
             self._cancels.pop(end.effect.entry.offset, None)
+            if end.status == "dead":  # it may have been one that could not be parked
+                self.over_outside(end.effect)
+
+    def over_outside(self, effect: OpenEffect) -> None:
+        """Let nobody wait for one that was given out to be parked, and is over."""
+        self.window.left(place_of(effect).lane, effect.entry.offset)
 
     def _offsets(
         self, ended: Iterable[EndedEffect], parked: Iterable[ParkedEffect]
@@ -164,3 +172,8 @@ def place_of(effect: OpenEffect) -> Place:
     entry, intent = effect.entry, effect.entry.intent
     names = (intent.intent_id, intent.intent_type, entry.workflow_key)
     return Place(entry.offset, *names, effect.parked)
+
+
+def _put_back(effect: OpenEffect) -> ParkedEffect:
+    """Return one that waits on as before: with its attempts, and the error of the last of them."""
+    return ParkedEffect(effect, effect.attempts, effect.detail)

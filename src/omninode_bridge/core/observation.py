@@ -117,6 +117,17 @@ class EffectsSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class EffectsLeft:
+    """Handlers went on after they were cancelled, and nobody waits for them any more.
+
+    `effects` are intent types with intent ids. They count as begun: they will be called again.
+    """
+
+    partition: int
+    effects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EventPublished:
     """An `event` (its type's name) was published on `topic`; `told` is how many waited for it.
 
@@ -165,6 +176,7 @@ Observation = (
     | TimersFired
     | EffectAttempted
     | EffectsSettled
+    | EffectsLeft
     | EventPublished
     | OutcomesForgotten
     | SegmentsDropped

@@ -178,6 +178,7 @@ class EffectStoreService:
             row["redriven"],
             parked=True,
             maybe_begun=row["maybe_begun"],
+            detail=row["detail"],
         )
 
 

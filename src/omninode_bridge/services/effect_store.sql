@@ -41,7 +41,8 @@ SELECT e.*
 FROM unnest($2::TEXT[], $3::INT[]) AS t(intent_type, room)
 CROSS JOIN LATERAL (
     SELECT w."offset", w.intent_id, w.intent_type, w.target, w.workflow_key, w.action_id,
-           w.committed_at, w.body::TEXT AS body, w.attempts, w.redriven, TRUE AS maybe_begun
+           w.committed_at, w.body::TEXT AS body, w.attempts, w.redriven, w.detail,
+           TRUE AS maybe_begun
     FROM effects w
     WHERE w.partition = $1 AND w.intent_type = t.intent_type AND w.status = 'waiting'
       AND w.due_at <= clock_timestamp() AND NOT w."offset" = ANY ($5::BIGINT[])
@@ -68,7 +69,7 @@ CROSS JOIN LATERAL (
 -- $1 partition, $2 intent id UUID. What waits for its next attempt may have been begun, or was tried
 -- before; what still waits for its own time was not.
 SELECT "offset", intent_id, intent_type, target, workflow_key, action_id, committed_at,
-       body::TEXT AS body, attempts, redriven,
+       body::TEXT AS body, attempts, redriven, detail,
        due_at <= clock_timestamp()
            OR due_at IS DISTINCT FROM coalesce(
                (body ->> 'due_at')::TIMESTAMPTZ,

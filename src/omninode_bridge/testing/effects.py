@@ -166,7 +166,7 @@ class MemoryEffects:
             if end.effect.parked:
                 here.effects.pop(offset, None)
             if end.status == "dead":
-                again = replace(end.effect, attempts=end.attempts, parked=True)
+                again = replace(end.effect, attempts=end.attempts, detail=end.detail, parked=True)
                 here.effects[offset] = EffectRow(again, "dead", self._clock())
             for intent in end.follow_ups:
                 entry = end.effect.entry
@@ -177,7 +177,9 @@ class MemoryEffects:
             offset = wait.effect.entry.offset
             if (offset, wait.effect.redriven) not in here.effects_ended:
                 due_at = wait.due_at or self._clock() + timedelta(seconds=wait.due_in_s)
-                again = replace(wait.effect, attempts=wait.attempts, parked=True)
+                again = replace(
+                    wait.effect, attempts=wait.attempts, detail=wait.detail, parked=True
+                )
                 here.effects[offset] = EffectRow(again, "waiting", due_at)
 
     def _holds_back(self, row: EffectRow) -> bool:

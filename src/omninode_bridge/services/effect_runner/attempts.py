@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from omninode_bridge.core.effect_attempt import call_of, raised
+from omninode_bridge.core.effect_attempt import OutOfTime, call_of, raised
 from omninode_bridge.core.effects import EndedEffect, ParkedEffect, done, ended_badly
 from omninode_bridge.core.errors import EffectRefused
-from omninode_bridge.core.observation import EffectAttempted
+from omninode_bridge.core.observation import EffectAttempted, EffectsLeft
 from omninode_bridge.core.reducer import DETAIL_CHARS_MAX, storable
 from omninode_bridge.services.effect_runner.transaction import NotBegun, end_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from omninode_bridge.core.effect_types import EffectType
     from omninode_bridge.core.effects import EffectStatus, OpenEffect
     from omninode_bridge.core.effects_in_hand import EffectsInHand
     from omninode_bridge.services.effect_runner.world import EffectWorld
 
+_T = TypeVar("_T")
+
 OUTAGE_WAIT_S: Final = 1.0
+CANCEL_WAIT_S: Final = 2.0
+"""How long a handler that is cancelled may tidy up before it is left (R13)."""
 
 
 class Attempts:
@@ -70,13 +74,25 @@ class Attempts:
             await asyncio.wait(list(self._tasks.values()), timeout=wait_s)
 
     async def halt(self) -> None:
-        """Cancel what is under way."""
-        self.end()
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        """Cancel what is under way, and leave those that go on all the same.
 
-    def _attempted(self, effect: OpenEffect, _: asyncio.Task[None]) -> None:
+        Those keep their slots until they end. They have been begun and have no end: whoever owns
+        the partition next begins them again.
+        """
+        self.end()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            return
+        _ended, left = await asyncio.wait(tasks, timeout=CANCEL_WAIT_S)
+        if left:
+            names = tuple(sorted(task.get_name() for task in left))
+            self._world.observe(EffectsLeft(self._world.partition, names))
+
+    def _attempted(self, effect: OpenEffect, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # of an interrupted one: nobody is told, and nobody need be
         offset = effect.entry.offset
         self._tasks.pop(offset, None)
         self._begun.discard(offset)
@@ -112,8 +128,7 @@ class Attempts:
         call = call_of(effect, effect_type, attempt, self._world.codec)
 
         async def carry_out(*connection: Any) -> EndedEffect:  # noqa: ANN401 - the driver's, if any
-            async with asyncio.timeout(effect_type.timeout_s):
-                returned = await effect_type.handle(call, *connection)
+            returned = await _within(effect_type.timeout_s, effect_type.handle(call, *connection))
             return done(effect, attempt, returned, self._world.codec)
 
         if not effect_type.transactional:
@@ -142,3 +157,18 @@ class Attempts:
             case ParkedEffect() as wait:
                 self._hand.park(wait)
                 return "failed"
+
+
+async def _within(seconds: float, handling: Awaitable[_T]) -> _T:
+    """Return what a handler returns.
+
+    Raises:
+        OutOfTime: it had no end within its time.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await handling
+    except TimeoutError as error:
+        if limit.expired():
+            raise OutOfTime from error
+        raise

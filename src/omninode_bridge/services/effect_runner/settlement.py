@@ -11,6 +11,9 @@ from omninode_bridge.core.observation import EffectsSettled
 from omninode_bridge.core.reducer import DETAIL_CHARS_MAX, storable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from omninode_bridge.core.effects import OpenEffect
     from omninode_bridge.core.effects_in_hand import EffectsInHand
     from omninode_bridge.services.effect_runner.intake import Looks
     from omninode_bridge.services.effect_runner.patience import Patience
@@ -56,6 +59,7 @@ class Settlement:
         if is_owner:
             self._hand.settled(ended, parked)
             self._settled(ended, parked, position)
+            await self._ask_for(wait.effect for wait in parked if wait.maybe_over)
         return is_owner
 
     def _settled(self, ended: list[EndedEffect], parked: list[ParkedEffect], position: int) -> None:
@@ -68,6 +72,16 @@ class Settlement:
         unhandled = sum(name not in self._world.types for name in types)
         counts = (len(ended), len(parked), unhandled)
         self._world.observe(EffectsSettled(self._world.partition, *counts, self._position))
+
+    async def _ask_for(self, maybe_over: Iterable[OpenEffect]) -> None:
+        """Find out which of those that were to be parked had ended: their lanes are free."""
+        find, partition = self._world.parked.find, self._world.partition
+        for effect in maybe_over:
+            # The end was written under the lock that parking has waited for: it is there by now,
+            # or it never will be.
+            waits = await self._patience(partial(find, partition, effect.entry.intent.intent_id))
+            if waits is None:
+                self._hand.over_outside(effect)
 
     async def _settle_apart(
         self, ended: list[EndedEffect], parked: list[ParkedEffect], error: ValueRefused
