@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4
 
@@ -102,6 +104,30 @@ async def test_the_server_stopped_and_started_in_the_middle_of_a_load(server_fol
             await running
             await bridge.settled()
             await load.check()
+
+
+@pytest.mark.timeout(180)
+async def test_a_timer_that_is_set_in_an_outage_is_set_when_it_is_over(server_folder: Path) -> None:
+    async with StoppableServer(server_folder / "data") as server:
+        await migrations.upgrade({"dsn": server.url})
+        async with Bridge.open(app, database_url=server.url) as bridge:
+            await bridge.submit("counter:1", "Counted", {"amount": 1})
+            await server.stop("immediate")
+            far = datetime.now(UTC) + timedelta(days=1)
+            for due_at in (None, far):  # who asks in an outage is told the same, and as soon
+                began = monotonic()
+                with pytest.raises(OutcomeUnknown):
+                    await bridge.submit(
+                        "counter:1", "Counted", {"amount": 1}, due_at=due_at, timeout=0.3
+                    )
+                assert monotonic() - began < 20, "it need not wait until then"
+            soon = datetime.now(UTC) + timedelta(seconds=1)
+            asking = asyncio.create_task(
+                bridge.submit("counter:2", "Counted", {"amount": 1}, due_at=soon, timeout=60)
+            )
+            await asyncio.sleep(0)
+            await server.start()
+            assert (await asking).committed().version == 1
 
 
 @pytest.mark.timeout(180)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from omninode_bridge import Bridge, RunFailed
+from omninode_bridge.services.dead_letters import PAGE
 from tests.integration.paying import app
 from tests.integration.shop import contract, shop
 from tests.programs import Program
@@ -61,6 +62,27 @@ def test_a_person_sees_what_is_broken_and_why(program: Program) -> None:
     table = program.run("dlq", "list")
     assert "KeyError: 'gateway'" in table.out.decode()
     assert "2 dead letters" in table.words
+
+
+def test_more_letters_than_a_page_holds_are_redriven_each_once() -> None:
+    many, effects = PAGE + 100, 20
+    with make_server_folder() as folder:
+        program = Program(folder / "data")
+
+        async def break_things() -> None:
+            async with Bridge.open(app, data_dir=program.data_dir, partitions=2) as bridge:
+                await bridge.submit_many([(f"order:{n}", "Placed", {}) for n in range(many)])
+                refused = {"gateway": "/dev/null", "effect": "Refuse"}
+                keys = [f"order:dead-{n}" for n in range(effects)]
+                await bridge.submit_many([(key, "Placed", refused) for key in keys])
+                await bridge.settled()
+
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(break_things())
+        said = program.json("dlq", "redrive", "--reason", "dead", *APP, status=1).object()
+        assert said == {"redriven": effects, "dead_again": effects}
+        said = program.json("dlq", "redrive", "--all", *APP, status=1).object()
+        assert said == {"redriven": many + effects, "dead_again": many + effects}
 
 
 def test_what_is_no_dead_letter_is_said_to_be_none(program: Program) -> None:

@@ -457,6 +457,40 @@ async def test_letters_are_listed_by_reason_and_in_pages(database_url: str) -> N
             await bridge.dead_letters(reason="weather")
 
 
+async def test_all_letters_are_redriven_page_by_page_and_each_once(database_url: str) -> None:
+    async with opened(database_url) as bridge:
+        broken: list[tuple[str, str, dict[str, Any]]] = [
+            (f"order:{n}", "Placed", {}) for n in range(7)
+        ]
+        refused = {"gateway": "/dev/null", "effect": "Refuse"}
+        dead = [(f"order:1{n}", "Placed", refused) for n in range(5)]
+        await bridge.submit_many([*broken, *dead])
+        await bridge.settled()
+        letters = list(await bridge.dead_letters())
+        assert len(letters) == 12
+        sizes: list[int] = []
+        met: list[ModelDeadLetter] = []
+        async for page in bridge.dead_letter_pages(size=3):
+            sizes.append(len(page))
+            met += page
+            for letter in page:
+                assert await bridge.redrive(letter)
+            await bridge.settled()  # by now each of them is a dead letter again, most further on
+        assert met == letters, "none twice, although all were given up again"
+        assert max(sizes) == 3
+        assert sum(sizes) == 12
+        assert len(await bridge.dead_letters()) == 12
+        kinds = [
+            each.kind async for page in bridge.dead_letter_pages(reason="dead") for each in page
+        ]
+        assert kinds == ["effect"] * 5
+        one_by_one = bridge.dead_letter_pages(reason="dead", size=1)
+        assert len(await anext(one_by_one)) == 1
+        await bridge.submit("order:19", "Placed", refused)
+        await bridge.settled()
+        assert sum([len(page) async for page in one_by_one]) == 4, "the sixth died meanwhile"
+
+
 async def test_who_asked_for_an_effect_hears_that_it_is_dead_and_then_that_it_is_done(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -805,7 +805,7 @@ async def test_a_stop_waits_no_longer_than_its_bound_for_who_swallows_cancellati
     world, handlers, go = new_world(), Handlers(), asyncio.Event()
 
     async def swallow(_: EffectCall) -> None:
-        for _ in range(100):  # cancellations: enough for anyone, and the test ends if it fails
+        for _turn in range(100):  # cancellations: enough for anyone, and the test ends if it fails
             with suppress(asyncio.CancelledError):
                 await go.wait()
                 return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 import pytest
@@ -14,14 +14,13 @@ import pytest
 from omninode_bridge.core.commit import id_reused
 from omninode_bridge.core.errors import (
     BridgeClosed,
-    DatabaseUnavailable,
     OutcomeNotAwaited,
     OutcomeUnknown,
 )
 from omninode_bridge.core.message import Outcome, ReducerGaveUp, StateCommitted
-from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
+from omninode_bridge.core.observation import LoopStumbled, Observation, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
-from omninode_bridge.host import Answers, PartitionHost, partition_host
+from omninode_bridge.host import Answers, PartitionHost, log_door, partition_host
 from omninode_bridge.host import World as Hosted
 from omninode_bridge.host.log_door import LogDoor
 from omninode_bridge.services.direct_path import DirectPath
@@ -33,9 +32,11 @@ from tests.unit.workers import NewIds, action, some_turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from omninode_bridge.core.message import SealedAction
-    from omninode_bridge.core.observation import Observation
+    from omninode_bridge.ports import CanonicalStore, LockedPartition
+    from omninode_bridge.testing.interruptions import When
 
 PARTITIONS: Final = 3
 KEYS: Final = [f"counter:{n}" for n in range(9)]
@@ -280,19 +281,42 @@ async def test_who_waits_for_what_is_due_later_takes_no_room_of_others() -> None
         assert isinstance(future.exception(), OutcomeUnknown)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_who_sets_a_timer_in_an_outage_waits_for_its_end_like_any_other(when: When) -> None:
+    world, seen = new_world(), list[Observation]()
+    door = LogDoor(hosted(world, seen), Answers(), lambda _: None)
+    one = action(due_at=world.clock() + timedelta(days=1))
+    world.interrupt("actions.append", when=when, times=2)
+    async with asyncio.timeout(20):
+        future = await door.submit_due(one)
+    stumbled = [fact.attempt for fact in seen if isinstance(fact, LoopStumbled)]
+    assert stumbled == [1, 2]
+    timers = [each for partition in world._tables for _, _, each in partition.timers]
+    assert timers.count(one) == len(timers) >= 1, "what is there twice is found by its id"
+    future.cancel()
+    door.close()
+    await door.ended(1)
+
+
 async def test_who_could_not_be_made_durable_waits_no_longer() -> None:
     world = new_world()
     answers = Answers(due_max=1)
     door = LogDoor(hosted(world), answers, lambda _: None)
     one = action(due_at=world.clock() + timedelta(days=1))
-    world.interrupt("actions.append", when="before")
-    with pytest.raises(DatabaseUnavailable):
-        await door.submit_due(one)
+    world.interrupt("actions.append", when="before", times=1_000)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await door.submit_due(one)
     await some_turns()
     assert answers.names() == []
-    future = await door.submit_due(one)
-    future.cancel()
+    trying = asyncio.create_task(door.submit_due(one))
+    await some_turns()
     door.close()
+    with pytest.raises(OutcomeUnknown):
+        async with asyncio.timeout(20):
+            await trying
+    await some_turns()
+    assert answers.names() == []
     await door.ended(1)
 
 
@@ -392,14 +416,79 @@ async def test_an_id_is_looked_for_when_it_is_due_for_any_of_its_askers() -> Non
     at_once = action()
     later = replace(at_once, due_at=clock() + timedelta(hours=1))
     first = await waiting(answers, later)
-    assert answers.names(clock()) == []
+    assert answers.decidable(clock()) == []
     second = await waiting(answers, at_once)
-    assert answers.names(clock()) == [(later.workflow_key, later.action_id)]
+    assert answers.decidable(clock()) == [(later.workflow_key, later.action_id)]
     second.cancel()
     await some_turns()
-    assert answers.names(clock()) == []
-    assert answers.names(clock() + timedelta(hours=1)) == answers.names()
+    assert answers.decidable(clock()) == []
+    assert answers.decidable(clock() + timedelta(hours=1)) == answers.names()
     first.cancel()
+
+
+class Now(datetime):
+    """A time that counts how often it is compared."""
+
+    compared = 0
+
+    def __ge__(self, other: Any) -> bool:  # noqa: ANN401 - as any comparison
+        """Compare: `other <= self` comes here."""
+        Now.compared += 1
+        return super().__ge__(other)
+
+
+async def test_ten_thousand_who_wait_for_what_is_due_later_cost_no_look_at_each() -> None:
+    answers, clock = Answers(), SettableClock()
+    futures: list[asyncio.Future[Any]] = []
+    for hours in range(10_000, 0, -1):
+        futures.append(asyncio.get_running_loop().create_future())
+        assert answers.register_due(action(due_at=clock() + timedelta(hours=hours)), futures[-1])
+    Now.compared = 0
+    now = Now.fromisoformat(clock().isoformat())
+    for _ in range(100):
+        assert answers.decidable(now) == []
+    assert Now.compared == 100, "one look a turn: at the first of them"
+    now = Now.fromisoformat((clock() + timedelta(hours=3)).isoformat())
+    assert len(answers.decidable(now)) == 3
+    for future in futures:
+        future.cancel()
+    await some_turns()
+    assert answers.is_empty
+    assert len(answers._later) <= 100, "who waits no more leaves nothing behind (R13)"
+
+
+class CountingStore:
+    """A canonical store that counts how often a partition is locked."""
+
+    def __init__(self, world: MemoryWorld) -> None:
+        """Begin at none."""
+        self._world = world
+        self.locks = 0
+
+    def locked(self, partition: int) -> AbstractAsyncContextManager[LockedPartition]:
+        """Count, and lock."""
+        self.locks += 1
+        return self._world.store.locked(partition)
+
+
+async def test_an_outcome_is_not_looked_for_before_its_action_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_door, "WATCH_S", 0.001)
+    world = new_world()
+    counting, answers = CountingStore(world), Answers()
+    door = LogDoor(
+        replace(hosted(world), store=cast("CanonicalStore", counting)), answers, lambda _: None
+    )
+    one = action(due_at=world.clock() + timedelta(hours=1))
+    future = await door.submit_due(one)
+    await asyncio.sleep(0.05)  # fifty turns: each of them could look
+    assert counting.locks == 0
+    world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+    await until(lambda: counting.locks > 0, "the first look")
+    future.cancel()
+    door.close()
+    await door.ended(1)
 
 
 async def test_who_still_waits_when_the_host_has_closed_hears_that_nobody_knows() -> None:

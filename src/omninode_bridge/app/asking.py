@@ -66,7 +66,8 @@ class Asking(Looking):
         `remember_for` (None: for ever). `expected_version` demands the key's version (0: never
         seen); if it is past, the action is given up with the reason `conflict`. `reply_to` is a
         workflow key that is told the outcome by a follow-up action. With `due_at` the action is
-        durable at once and applied then, by the database's clock; `timeout` begins then, too.
+        durable at once and applied then, by the database's clock: it has `timeout` seconds to
+        become durable, and as many to be answered from then on.
 
         Raises:
             InvalidAction: it can never be stored; `field` says what is wrong.
@@ -91,11 +92,13 @@ class Asking(Looking):
         host = self._writing()
         future = host.submit_now(action)
         if future is None:
-            if action.due_at is not None:
-                timeout += max(0.0, (action.due_at - now()).total_seconds())
             try:
-                async with asyncio.timeout(timeout):
-                    return await (await host.submit(action))
+                async with asyncio.timeout(timeout) as limit:
+                    future = await host.submit(action)
+                    if action.due_at is not None:  # it is durable now
+                        timeout += max(0.0, (action.due_at - now()).total_seconds())
+                        limit.reschedule(asyncio.get_running_loop().time() + timeout)
+                    return await future
             except OutcomeNotAwaited:
                 raise
             except TimeoutError as error:

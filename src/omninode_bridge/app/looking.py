@@ -16,7 +16,7 @@ from omninode_bridge.services.projection_store import ProjectionStoreService
 from omninode_bridge.services.verifier import VerifierService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from uuid import UUID
 
     from omninode_bridge.app.declaring import App
@@ -103,6 +103,15 @@ class Looking:
         Without a `reason`: what is broken (`reducer_error`, `invalid`, and dead effects).
         """
         return await self._dead_letters.list(reason=reason, after=after, limit=limit)
+
+    def dead_letter_pages(
+        self, *, reason: str | None = None, size: int = 1_000
+    ) -> AsyncIterator[Sequence[ModelDeadLetter]]:
+        """Return all that are dead letters now, in pages: for who redrives them meanwhile.
+
+        What dies after the first page was read, again or for the first time, is not among them.
+        """
+        return self._dead_letters.pages(reason=reason, size=size)
 
     async def dead_letter(self, letter_id: UUID) -> Sequence[ModelDeadLetter]:
         """Return the dead letters of an action id (one a key) or of an intent's id."""

@@ -13,7 +13,7 @@ from omninode_bridge.cli.paging import pages
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place, run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from omninode_bridge import Bridge
     from omninode_bridge.cli.running import Place
@@ -111,26 +111,25 @@ def redrive_letters(
         message = "--force is for letters that are named by their ids"
         raise typer.BadParameter(message)
 
-    async def send(bridge: Bridge) -> list[ModelDeadLetter]:
-        if ids:
-            chosen = [letter for each in ids for letter in await bridge.dead_letter(each)]
-            # Those of runs first: what is refused is refused before anything is sent.
-            chosen.sort(key=lambda letter: not letter.is_of_run)
-        else:
-            chosen = await _all_but_those_of_runs(bridge, reason)
-        return [letter for letter in chosen if await bridge.redrive(letter, force=force)]
+    async def work(bridge: Bridge, *, applied_here: bool) -> tuple[int, int | None]:
+        redriven = dead_again = 0
+        async for page in _named(bridge, ids) if ids else _all_but_those_of_runs(bridge, reason):
+            sent = [letter for letter in page if await bridge.redrive(letter, force=force)]
+            redriven += len(sent)
+            if applied_here:
+                await bridge.settled()
+                again = [await bridge.dead_letter(letter.id) for letter in sent]
+                dead_again += sum(map(bool, again))
+        return redriven, dead_again if applied_here else None
 
-    async def work(place: Place) -> tuple[int, int | None]:
+    async def redrive(place: Place) -> tuple[int, int | None]:
         if app is None:
             async with place.reading() as bridge:
-                return len(await send(bridge)), None
+                return await work(bridge, applied_here=False)
         async with place.writing(await every_app(place, app)) as bridge:
-            sent = await send(bridge)
-            await bridge.settled()
-            again = [await bridge.dead_letter(letter.id) for letter in sent]
-            return len(sent), sum(map(bool, again))
+            return await work(bridge, applied_here=True)
 
-    redriven, dead_again = run(work(find_place(data_dir, database_url)))
+    redriven, dead_again = run(redrive(find_place(data_dir, database_url)))
     summary = {"redriven": redriven, "dead_again": dead_again}
     if as_json:
         output.print_json(summary)
@@ -140,17 +139,26 @@ def redrive_letters(
         raise typer.Exit(1)
 
 
-async def _all_but_those_of_runs(bridge: Bridge, reason: str | None) -> list[ModelDeadLetter]:
-    """Return all that `dlq list` shows but what runs asked for, and say how many those are."""
-    found: list[ModelDeadLetter] = []
+async def _named(bridge: Bridge, ids: Sequence[UUID]) -> AsyncIterator[Sequence[ModelDeadLetter]]:
+    """Yield the letters of these ids at once.
+
+    Those of runs come first: what is refused is refused before anything is sent.
+    """
+    chosen = [letter for each in ids for letter in await bridge.dead_letter(each)]
+    yield sorted(chosen, key=lambda letter: not letter.is_of_run)
+
+
+async def _all_but_those_of_runs(
+    bridge: Bridge, reason: str | None
+) -> AsyncIterator[Sequence[ModelDeadLetter]]:
+    """Yield all that `dlq list` shows but what runs asked for, and say how many those are."""
     of_runs = 0
-    async for page in pages(_reader(bridge, reason), None):
-        theirs = [letter for letter in page if not letter.is_of_run]
-        of_runs += len(page) - len(theirs)
-        found += theirs
+    async for page in bridge.dead_letter_pages(reason=reason):
+        others = [letter for letter in page if not letter.is_of_run]
+        of_runs += len(page) - len(others)
+        yield others
     if of_runs:
         output.say(f"{of_runs:,} left out: runs asked for them (`dlq list` shows which)")
-    return found
 
 
 def _reader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.commit import id_reused
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 WAITING_MAX: Final = 10_000
 DUE_MAX: Final = 10_000
 """Of those whose action has a `due_at`: they may wait for days, and have a room of their own."""
+LATER_MIN: Final = 100
 
 
 class Answers:
@@ -29,6 +31,10 @@ class Answers:
         self.due_max = due_max
         self._due = 0
         self._waiting: dict[ActionName, list[tuple[SealedAction, asyncio.Future[Outcome]]]] = {}
+        # Each name that is waited for stands in one of these: it may be decided, or it is due
+        # later. Of the second, only the first is looked at, so that others cost nothing.
+        self._decidable: dict[ActionName, None] = {}
+        self._later: list[tuple[datetime, ActionName]] = []
         self._room = asyncio.BoundedSemaphore(waiting_max)
 
     async def register(self, action: SealedAction, future: asyncio.Future[Outcome]) -> None:
@@ -51,17 +57,28 @@ class Answers:
         name = (action.workflow_key, action.action_id)
         entry = (action, future)
         self._waiting.setdefault(name, []).append(entry)
+        self._place(name, action)
         future.add_done_callback(lambda _: self._forget(name, entry))
 
-    def names(self, now: datetime | None = None) -> list[ActionName]:
-        """Return what is waited for; with `now`, without what is due later for all its askers."""
-        if now is None:
-            return list(self._waiting)
-        return [
-            name
-            for name, entries in self._waiting.items()
-            if any(is_due(action, now) for action, _ in entries)
-        ]
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting
+
+    def names(self) -> list[ActionName]:
+        """Return what is waited for."""
+        return list(self._waiting)
+
+    def decidable(self, now: datetime) -> list[ActionName]:
+        """Return what is waited for and may be decided: not what is due later for all its askers.
+
+        What is due later costs nothing before: no look at each of them.
+        """
+        while self._later and self._later[0][0] <= now:
+            _, name = heappop(self._later)
+            if name in self._waiting:
+                self._decidable[name] = None
+        return list(self._decidable)
 
     def answer(self, decided: SealedAction, outcome: Outcome) -> None:
         """Tell everyone who waits for this action; who asked for another content is told that."""
@@ -93,6 +110,12 @@ class Answers:
     def _due_over(self, _: asyncio.Future[Outcome]) -> None:
         self._due -= 1
 
+    def _place(self, name: ActionName, action: SealedAction) -> None:
+        if action.due_at is None:
+            self._decidable[name] = None
+        elif name not in self._decidable:
+            heappush(self._later, (action.due_at, name))
+
     def _forget(
         self, name: ActionName, entry: tuple[SealedAction, asyncio.Future[Outcome]]
     ) -> None:
@@ -100,8 +123,11 @@ class Answers:
         entries.remove(entry)
         if not entries:
             del self._waiting[name]
-
-
-def is_due(action: SealedAction, now: datetime) -> bool:
-    """Return whether `action` may have been applied by `now`."""
-    return action.due_at is None or action.due_at <= now
+        self._decidable.pop(name, None)
+        for action, _ in entries:
+            self._place(name, action)
+        # Who waits no more is left in the list until then, or until most of it is such (R13).
+        if len(self._later) > LATER_MIN + 2 * len(self._waiting):
+            first = {name: at for at, name in sorted(self._later, reverse=True)}
+            self._later = [(at, name) for name, at in first.items() if name in self._waiting]
+            heapify(self._later)

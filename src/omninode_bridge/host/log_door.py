@@ -15,7 +15,7 @@ import asyncio
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.errors import (
@@ -23,6 +23,7 @@ from omninode_bridge.core.errors import (
     BridgeError,
     DatabaseUnavailable,
     OutcomeNotAwaited,
+    OutcomeUnknown,
 )
 from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.partition import partition_of
@@ -85,16 +86,18 @@ class LogDoor:
     async def submit_due(self, action: SealedAction) -> asyncio.Future[Outcome]:
         """Take an action that is not due yet; return the future of its outcome once it is durable.
 
-        It promises no order with what is handed over meanwhile: nothing waits for it.
+        It promises no order with what is handed over meanwhile: nothing waits for it. While the
+        database is away it is tried again, for as long as its asker waits.
 
         Raises:
+            OutcomeUnknown: the database is away, and we close; it may be durable.
             OutcomeNotAwaited: it is durable, but too many wait for what is due later.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         # Room to wait is no condition for becoming durable: nobody knows when there will be some.
         has_room = self._answers.register_due(action, future)
         try:
-            await self.enqueue(action)
+            await self._enqueue_patiently(action)
         except BaseException:
             future.cancel()
             raise
@@ -124,6 +127,21 @@ class LogDoor:
                 task = asyncio.create_task(self._append_enqueued(partition), name="enqueue")
                 self._enqueuers[partition] = task
             await future
+
+    async def _enqueue_patiently(self, action: SealedAction) -> None:
+        # One whose reply was lost goes in again: its id is found in the commit (R3).
+        waits_ms = OUTAGE_BACKOFF.waits_ms(self._world.uniform)
+        partition = partition_of(action.workflow_key, self._world.partitions)
+        for attempt in count(1):
+            try:
+                await self.enqueue(action)
+            except DatabaseUnavailable as error:
+                self._world.observe(LoopStumbled("enqueue", partition, attempt, error))
+                if self._closing.is_set():
+                    raise OutcomeUnknown(action.workflow_key, action.action_id, 0) from error
+            else:
+                return
+            await self._pause(next(waits_ms) / 1000)
 
     def close(self) -> None:
         """From now on, try only once more where the database is away."""
@@ -178,9 +196,7 @@ class LogDoor:
                     self._world.observe(LoopStumbled("enqueue", partition, attempt, error))
                     if self._closing.is_set():
                         return
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(next(waits_ms) / 1000):
-                            await self._closing.wait()
+                    await self._pause(next(waits_ms) / 1000)
                 except Exception as error:  # noqa: BLE001 - refused: for one of them
                     if len(batch) > 1:
                         size = 1
@@ -196,6 +212,11 @@ class LogDoor:
                     attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._world.uniform)
         finally:
             del self._senders[partition]
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
 
     async def _append_enqueued(self, partition: int) -> None:
         """Append what was enqueued, batch after batch, until nothing is left."""
@@ -234,10 +255,9 @@ class LogDoor:
 
     async def _watch(self) -> None:
         """Look for the outcomes that somebody waits for: another process may have decided them."""
-        while self._answers.names():
-            names = self._answers.names(self._world.clock())
+        while not self._answers.is_empty:
             by_partition: dict[int, list[ActionName]] = {}
-            for name in names:
+            for name in self._answers.decidable(self._world.clock()):
                 partition = partition_of(name[0], self._world.partitions)
                 by_partition.setdefault(partition, []).append(name)
             for partition, theirs in by_partition.items():

@@ -9,7 +9,7 @@ Rule 2: what was told to an asker as an answer (`rejected`, `conflict`, ...) is 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from uuid import UUID
 
     from omninode_bridge.core.message import SealedAction
@@ -34,8 +34,20 @@ SQL: Final = Statements("omninode_bridge.services", "dead_letters.sql")
 
 BROKEN: Final = ("reducer_error", "invalid")
 DEAD: Final = "dead"
+PAGE: Final = 1_000
 REASONS: Final = (*get_args(GiveUpReason), DEAD)
 _BEGINNING: Final = (-1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Of the logs of give-ups and of intents, by partition; None: no bound."""
+
+    gave_up: Sequence[int] | None
+    intent: Sequence[int] | None
+
+
+_NO_HEADS: Final = Heads(None, None)
 
 
 class DeadLetterService:
@@ -52,10 +64,12 @@ class DeadLetterService:
         reason: str | None = None,
         after: ModelDeadLetter | None = None,
         limit: int = 100,
+        before: Heads | None = None,
     ) -> list[ModelDeadLetter]:
         """Return a page of dead letters behind `after`: actions first, then effects.
 
-        Without a `reason`: what is broken (`reducer_error`, `invalid`, and dead effects).
+        Without a `reason`: what is broken (`reducer_error`, `invalid`, and dead effects). With
+        `before`, only those that lie before these heads.
 
         Raises:
             ConfigurationError: there is no such reason.
@@ -64,17 +78,40 @@ class DeadLetterService:
             message = f"there is no reason {reason!r}: {', '.join(REASONS)}"
             raise ConfigurationError(message)
         found: list[ModelDeadLetter] = []
+        heads = before or _NO_HEADS
         reasons = BROKEN if reason is None else (reason,)
         if reason != DEAD and (after is None or after.kind == "action"):
             place = _BEGINNING if after is None else (after.partition, after.offset)
-            rows = await self._database.fetch(SQL["list_actions"], list(reasons), *place, limit)
+            rows = await self._database.fetch(
+                SQL["list_actions"], list(reasons), *place, limit, heads.gave_up
+            )
             found += [_action_letter(row) for row in rows]
         if reason in (None, DEAD) and len(found) < limit:
             behind = after is not None and after.kind == "effect"
             place = (after.partition, after.offset) if after and behind else _BEGINNING
-            rows = await self._database.fetch(SQL["list_effects"], *place, limit - len(found))
+            room = limit - len(found)
+            rows = await self._database.fetch(SQL["list_effects"], *place, room, heads.intent)
             found += [_effect_letter(row) for row in rows]
         return found
+
+    async def pages(
+        self, *, reason: str | None = None, size: int = PAGE
+    ) -> AsyncIterator[Sequence[ModelDeadLetter]]:
+        """Yield all that are dead letters now, in pages of up to `size` (R13).
+
+        What is given up from now on is in none of them: who redrives them meanwhile does not meet
+        again what is given up again.
+
+        Raises:
+            ConfigurationError: there is no such reason.
+        """
+        row = await self._database.fetchrow(SQL["heads"])
+        assert row is not None, "it is an aggregate"
+        heads = Heads(row["gave_up"], row["intent"])
+        last: ModelDeadLetter | None = None
+        while page := await self.list(reason=reason, after=last, limit=size, before=heads):
+            yield page
+            last = page[-1]
 
     async def find(self, letter_id: UUID) -> Sequence[ModelDeadLetter]:
         """Return the dead letters of an id, whatever their reason: one a key, or an effect."""
