@@ -30,16 +30,20 @@ from omninode_bridge import (
 )
 from omninode_bridge.core.effect_window import WINDOW_MAX
 from omninode_bridge.core.message import intent_id
+from omninode_bridge.infrastructure.postgres.database import Database
 from tests.bridges import database_url, fetch, migrated_template, until
 from tests.integration.paying import app
 from tests.servers import until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     import asyncpg
 
+    from omninode_bridge.core.commit import ActionName
+    from omninode_bridge.host import Answers
     from omninode_bridge.infrastructure.entities import ModelDeadLetter
 
 __all__ = ["database_url", "migrated_template"]
@@ -315,6 +319,65 @@ async def test_a_hundred_thousand_timers_cost_an_idle_system_nothing(database_ur
         )
         assert any("timers_pkey" in row[0] for row in plan), [row[0] for row in plan]
         assert not any("Seq Scan" in row[0] for row in plan)
+
+
+async def test_far_timers_and_who_waits_for_them_make_an_idle_system_ask_nothing_more(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: Counter[str] = Counter()
+    lend = Database.connection
+
+    def counted(database: Database) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        lent["connections"] += 1
+        return lend(database)
+
+    async def asked_while_idle() -> int:
+        """Return how often anything here has asked the database in two seconds."""
+        before = lent["connections"]
+        await asyncio.sleep(2)
+        return lent["connections"] - before
+
+    monkeypatch.setattr(Database, "connection", counted)
+    async with opened(database_url) as bridge:
+        await bridge.settled()
+        assert bridge._host is not None
+        looks = CountedLooks(bridge._host._answers)
+        without = await asked_while_idle()
+        far = datetime.now(UTC) + timedelta(days=1)
+        asking = [
+            asyncio.create_task(bridge.submit(f"order:{n}", "Placed", {}, due_at=far))
+            for n in range(5_000)
+        ]
+        await until(lambda: len(looks.answers.names()) == 5_000, "all who wait")
+        while (await fetch(database_url, "SELECT count(*) FROM timers"))[0]["count"] < 5_000:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+        await bridge.settled()
+        looks.found.clear()
+        beside = await asked_while_idle()
+        # The loops look at what is theirs now and then, whatever there is; that is all.
+        assert 0 < beside <= without + 2 * bridge.partitions
+        assert looks.found, "the watcher had its turns"
+        assert set(looks.found) == {0}, "none of them was looked up"
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+class CountedLooks:
+    """Says how many of those who wait were looked up, each time that somebody asked."""
+
+    def __init__(self, answers: Answers) -> None:
+        """Look on."""
+        self.answers = answers
+        self.found: list[int] = []
+        decidable = answers.decidable
+
+        def counted(now: datetime) -> list[ActionName]:
+            names = decidable(now)
+            self.found.append(len(names))
+            return names
+
+        answers.decidable = counted  # type: ignore[method-assign] # this is how it looks on
 
 
 def test_an_effect_that_makes_no_sense_is_refused_when_it_is_declared() -> None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
 from omninode_bridge.core import topics
 from omninode_bridge.core.errors import ConfigurationError
 from omninode_bridge.core.machine import WORKFLOW
+from omninode_bridge.core.observation import EventPublished
 from omninode_bridge.infrastructure.contracts import NodeContractError, load_node_contract
 from omninode_bridge.infrastructure.contracts.checking import check_contract
 from omninode_bridge.infrastructure.contracts.node_contract import read_contract
 from omninode_bridge.nodes.database_adapter_effect.v1_0_0.node import NodeBridgeStoreEffect
-from omninode_bridge.nodes.models import ModelReducerInput
+from omninode_bridge.nodes.models import ModelContractEffect, ModelReducerInput
 from omninode_bridge.nodes.orchestrator.v1_0_0.node import NodeBridgeOrchestrator
 from omninode_bridge.nodes.reducer.v1_0_0.node import (
     PERSIST_STATE,
     STORE_EFFECT,
     NodeBridgeReducer,
 )
+from tests.doors import new_world, opened
 
 if TYPE_CHECKING:
     from omninode_bridge.infrastructure.contracts import Door
@@ -53,12 +57,44 @@ def test_a_node_has_no_base_class_and_takes_what_it_needs(node: type[Door]) -> N
 def test_the_intent_of_the_reducer_leads_to_the_store_effect() -> None:
     (intent,) = load_node_contract(NodeBridgeReducer).intents
     assert (intent.intent_type, intent.target) == (PERSIST_STATE, STORE_EFFECT)
-    assert intent.topic in load_node_contract(NodeBridgeStoreEffect).subscribed_topics
+    assert intent.topic == topics.PERSIST_STATE
 
 
-def test_what_the_orchestrator_hears_is_what_the_store_effect_tells() -> None:
-    heard = load_node_contract(NodeBridgeOrchestrator).subscribed_topics
-    assert set(heard) <= set(load_node_contract(NodeBridgeStoreEffect).published_topics)
+async def test_what_the_store_effect_publishes_is_what_its_contract_says() -> None:
+    async with opened(new_world()) as doors:
+        await doors.fsm.initialize_workflow("17")
+        persist = {"workflow_key": "counter:1", "state_prime": {"count": 1, "total": 1}}
+        move = {"workflow_id": "17", "from_state": "PENDING"}
+        operations: tuple[dict[str, Any], ...] = (
+            *({"operation": "persist_state", "expected_version": 0, **persist} for _ in range(2)),
+            {"operation": "fsm_transition", "to_state": "COMPLETED", **move},
+            {"operation": "fsm_transition", "to_state": "PROCESSING", **move},
+            {"operation": "fsm_transition", "to_state": "PROCESSING", **move},
+            {"operation": "fsm_transition", "to_state": "FAILED", **move, "workflow_id": "18"},
+        )
+        for asked in operations:
+            more = {"action_id": str(uuid4())} if asked["operation"] == "persist_state" else {}
+            effect = ModelContractEffect(input_data={**asked, **more})
+            await doors.store_effect.execute_effect(effect)
+        published = {fact.topic for fact in doors.facts if isinstance(fact, EventPublished)}
+    assert published == set(load_node_contract(NodeBridgeStoreEffect).published_topics)
+
+
+def bus_calls(node: type[Door], methods: set[str]) -> set[str]:
+    """Return which of these methods of a bus the module of a node calls."""
+    tree = ast.parse(inspect.getsource(inspect.getmodule(node)))  # type: ignore[arg-type] # it has one
+    called = (each.func for each in ast.walk(tree) if isinstance(each, ast.Call))
+    return {each.attr for each in called if isinstance(each, ast.Attribute)} & methods
+
+
+@every_node
+def test_a_node_calls_a_bus_for_what_its_contract_says_and_for_nothing_else(
+    node: type[Door],
+) -> None:
+    contract = load_node_contract(node)
+    assert bool(bus_calls(node, {"publish"})) == bool(contract.published_topics)
+    hears = bus_calls(node, {"expect", "wait_any", "subscribe", "read", "poll"})
+    assert bool(hears) == bool(contract.subscribed_topics)
 
 
 def test_the_state_machine_of_the_store_effect_is_the_one_in_the_core() -> None:
@@ -83,7 +119,11 @@ STORE = text_of(NodeBridgeStoreEffect)
         (NodeBridgeReducer, "method: process", "method: __init__", "method"),
         (NodeBridgeReducer, "ModelReducerInput", "ModelReducerOutput", "input_model"),
         (NodeBridgeReducer, "[omninode_bridge.nodes.models.Mo", "[missing.Mo", "output_models"),
-        (NodeBridgeReducer, "action.v1", "action.v2", "subscribed_topics"),
+        *(
+            (node, "subscribed_topics: []", f"subscribed_topics: [{topic}]", "subscribed_topics")
+            for node in NODES
+            for topic in (topics.ACTION, "onex.cmd.omninode-bridge.action.v2")
+        ),
         (NodeBridgeReducer, "persist-state.v1", "persist-state.v2", "intents"),
         (NodeBridgeReducer, "intent_type: PersistState", "intent_type: Persist", "intents"),
         (NodeBridgeReducer, "target: store_effect", "aim: store_effect", "intents.0.target"),

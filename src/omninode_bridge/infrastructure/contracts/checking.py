@@ -28,7 +28,7 @@ class Door(Protocol):
     """What a node's class says of itself: no base class, only these three constants.
 
     `published` are the topics it publishes on, `intents` the types of those it returns of its own,
-    `machine` the state machine that it works by.
+    `machine` the state machine that it works by. One that reads topics names them as `subscribed`.
     """
 
     published: typing.ClassVar[tuple[str, ...]]
@@ -76,6 +76,11 @@ def check_contract(contract: NodeContract, node: type[Door], file: str) -> None:
     _require_known(file, "subscribed_topics", contract.subscribed_topics)
     _require_known(file, "published_topics", contract.published_topics)
     _require_known(file, "intents", (intent.topic for intent in contract.intents))
+    require(
+        "subscribed_topics",
+        sorted(contract.subscribed_topics),
+        sorted(getattr(node, "subscribed", ())),  # most are called, and read no topic
+    )
     require("published_topics", sorted(contract.published_topics), sorted(node.published))
     intents = sorted(intent.intent_type for intent in contract.intents)
     require("intents", intents, sorted(node.intents))
