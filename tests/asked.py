@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from uuid import UUID
 
 from hypothesis import strategies as st
@@ -33,6 +33,14 @@ def _fenced(state: dict[str, Any], action: Action) -> Transition | Rejection:
     if action.type == "Refused":
         return Rejection("as you wished")
     return Transition({"epochs": [*state.get("epochs", ()), action.epoch]})
+
+
+@app.reducer("fragile")
+def _fragile(state: dict[str, Any], action: Action) -> Transition:
+    """Count; what is `Raised` breaks while the count is even, and not when it is tried again."""
+    if action.type == "Raised" and state.get("count", 0) % 2 == 0:
+        raise RuntimeError(action.payload["message"])
+    return Transition({"count": state.get("count", 0) + 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +69,18 @@ class Asked:
         """Return the payload. What a key passes on goes to a key that nobody else passes on to."""
         payload: dict[str, Any] = {"amount": self.amount, "message": "loud"}
         if self.passes_on:
-            payload["passes_on_to"] = [self.key_of(example).replace("fenced", "counter") + "-next"]
+            payload["passes_on_to"] = [self._beside(example) + "-next"]
         return payload
 
     def reply_to(self, example: int) -> str | None:
         """Return the key that is told the outcome: one for each key, so that order is settled."""
         if not self.passes_on:
             return None
-        return self.key_of(example).replace("fenced", "counter") + "-told"
+        return self._beside(example) + "-told"
+
+    def _beside(self, example: int) -> str:
+        """Return the beginning of the counters that only this key tells of."""
+        return f"counter:{self.key_of(example).replace(':', '-')}"
 
     @property
     def lease_id(self) -> UUID | None:
@@ -76,11 +88,19 @@ class Asked:
         return None if self.epoch is None else UUID(int=self.lease)
 
 
+Door = Literal["submit", "log", "timer", "cancel", "fire", "redrive"]
+DOORS: Final[tuple[Door, ...]] = ("submit", "submit", *get_args(Door))
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked at once, by one of the doors."""
+    """What is asked at once, by one of the doors.
 
-    door: Literal["submit", "log"]
+    By `timer`: it is due when somebody says so. By `cancel`: the ids are cancelled. By `fire` all
+    that waits becomes due, and by `redrive` all dead letters are redriven, whatever is asked.
+    """
+
+    door: Door
     asked: list[Asked]
 
 
@@ -99,7 +119,7 @@ KINDS: Final = (
 
 asks: Final[SearchStrategy[Asked]] = st.builds(
     Asked,
-    key=st.sampled_from(["counter:a", "counter:a", "counter:b", "fenced:c"]),
+    key=st.sampled_from(["counter:a", "counter:a", "counter:b", "fenced:c", "fragile:d"]),
     number=st.integers(1, 12),
     type=st.sampled_from(KINDS),
     amount=st.integers(1, 3),
@@ -109,10 +129,29 @@ asks: Final[SearchStrategy[Asked]] = st.builds(
     lease=st.integers(1, 2),
 )
 calls: Final = st.lists(
-    st.builds(Call, st.sampled_from(["submit", "log"]), st.lists(asks, min_size=1, max_size=12)),
+    st.builds(Call, st.sampled_from(DOORS), st.lists(asks, min_size=1, max_size=12)),
     min_size=1,
-    max_size=4,
+    max_size=6,
 )
+
+
+def _asked(number: int, type_: str, key: str) -> Asked:
+    return Asked(key, number, type_, 1, True, None, None, 1)
+
+
+BROKEN_AND_REDRIVEN: Final = [
+    Call("submit", [_asked(1, "Raised", "fragile:d")]),
+    Call("redrive", []),  # in vain
+    Call("log", [_asked(2, "Counted", "fragile:d")]),
+    Call("redrive", []),
+]
+CANCELLED_BEFORE_IT_IS_DUE: Final = [
+    Call("timer", [_asked(1, "Counted", "counter:a"), _asked(2, "Counted", "counter:a")]),
+    Call("cancel", [_asked(2, "Counted", "counter:a"), _asked(3, "Counted", "counter:a")]),
+    Call("submit", [_asked(3, "Counted", "counter:a")]),
+    Call("fire", []),
+]
+"""Two that are asked in any case: what they are about is rare."""
 
 
 def plain(outcome: Outcome) -> tuple[object, ...]:
