@@ -377,6 +377,46 @@ async def test_a_failing_effect_holds_up_nobody_else() -> None:
     assert started.attempts().count("failed") == 1
 
 
+async def test_what_failed_is_tried_again_while_there_is_always_something_new() -> None:
+    world, handlers = new_world(), Handlers()
+
+    async def fail_once(call: EffectCall) -> None:
+        if call.payload["n"] == 0 and call.attempt == 1:
+            message = "once"
+            raise ValueError(message)
+        advance(world)
+        await asyncio.sleep(0.001)
+
+    await ask_for(world, *["Mail"] * 600)
+    async with running(world, handlers.effect("Mail", fail_once, concurrency=1)) as started:
+        await until(lambda: len(handlers.calls) == 601 or advance(world), "the second attempt")
+        await started.until_settled(601)
+    numbers = handlers.numbers()
+    assert sorted(numbers) == sorted([0, *range(600)])
+    assert numbers.index(0, 1) < 400, "not only when all others were over"
+
+
+async def test_what_fails_again_and_again_leaves_slots_to_others() -> None:
+    world, handlers = new_world(), Handlers()
+    release = asyncio.Event()
+
+    async def hang(call: EffectCall) -> None:
+        if call.payload["n"] < 32:
+            if call.attempt == 1:
+                message = "once"
+                raise ValueError(message)
+            await release.wait()
+
+    mail = handlers.effect("Mail", hang, backoff=Backoff(2, 1, 1), concurrency=16)
+    await ask_for(world, *["Mail"] * 500)
+    async with running(world, mail) as started:
+        await until(lambda: len(set(handlers.numbers())) == 500 or advance(world), "all others")
+        release.set()
+        await until(lambda: len(handlers.calls) == 532 or advance(world), "the last attempts")
+        await started.until_settled(501)
+    assert handlers.most <= 16
+
+
 async def test_an_ordered_effect_waits_for_the_one_before_it_even_if_that_fails() -> None:
     world, handlers = new_world(), Handlers()
 

@@ -5,11 +5,13 @@ Rule 1: the position is the lowest offset that is neither over nor parked: what 
 Rule 2: in a *lane* (an ordered type, one workflow key) the first one that is not over holds back
         the others, in hand or parked.
 Rule 3: bounded (R13): who reads asks `has_room` first.
+Rule 4: what was parked and is due goes before what comes from the log: it is older. Who takes it in
+        leaves room for the others (`parked`).
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -60,6 +62,7 @@ class EffectWindow:
             self._waiting.setdefault((intent_type, workflow_key), set()).add(offset)
         self._window_max = window_max
         self._held: dict[int, Place] = {}
+        self._parked_held: Counter[str] = Counter()
         self._by_intent: dict[UUID, Place] = {}
         self._queues: dict[str, deque[int]] = {}
         self._lanes: dict[Lane, deque[int]] = {}
@@ -93,7 +96,9 @@ class EffectWindow:
         """Take one in hand; False: it has to be parked (again), behind another one of its lane."""
         self._held[place.offset] = place
         self._by_intent[place.intent_id] = place
-        if not place.parked:
+        if place.parked:
+            self._parked_held[place.intent_type] += 1
+        else:
             self._unsettled[place.offset] = None
         if place.intent_type not in self._ordered:
             self._queue(place)
@@ -129,6 +134,10 @@ class EffectWindow:
     def queued(self, intent_type: str) -> int:
         """Return how many of a type wait for a slot."""
         return len(self._queues.get(intent_type, ()))
+
+    def parked(self, intent_type: str) -> int:
+        """Return how many of a type that had been parked are in hand, under way or not."""
+        return self._parked_held[intent_type]
 
     def over(self, offset: int) -> None:
         """It has ended (and is to be settled): the next one of its lane may start."""
@@ -178,11 +187,17 @@ class EffectWindow:
         return [n for n in self._unsettled if n in self._held and n not in self._started]
 
     def _queue(self, place: Place) -> None:
-        self._queues.setdefault(place.intent_type, deque()).append(place.offset)
+        queue = self._queues.setdefault(place.intent_type, deque())
+        if place.parked:
+            queue.appendleft(place.offset)
+        else:
+            queue.append(place.offset)
 
     def _drop(self, offset: int) -> Place:
         place = self._held.pop(offset)
         del self._by_intent[place.intent_id]
+        if place.parked:
+            self._parked_held[place.intent_type] -= 1
         if offset in self._started:
             self._started.discard(offset)
         elif offset in (queue := self._queues.get(place.intent_type, deque())):

@@ -18,6 +18,10 @@ class Slots:
         self._taken: Counter[str] = Counter()
         self._listeners: list[Callable[[], None]] = []
 
+    def limit(self, name: str) -> int:
+        """Return how many slots of `name` there are."""
+        return self._limits[name]
+
     def room(self, name: str) -> int:
         """Return how many slots of `name` are free."""
         return self._limits[name] - self._taken[name]

@@ -24,6 +24,9 @@ PAGE_MAX: Final = 500
 POLL_S: Final = 1.0
 DUE_AGAIN_S: Final = 0.02
 BUSY_AGAIN_S: Final = 0.1
+PARKED_SHARE: Final = 8
+"""An eighth of the slots of a type, and one at least, is for what was parked, however much comes
+from the log. So what failed comes to its next attempt under any load, and others go on."""
 
 
 class Looks:
@@ -117,15 +120,11 @@ class Intake:
             self._hand.take(effect)
 
     async def take_due(self) -> None:
-        """Take in parked effects that are due, as many as there are slots for."""
+        """Take in parked effects that are due, as many as there are slots for, or their share."""
         types, ordered = self._world.types, self._world.ordered
         if not types or monotonic() < self._looks.parked:
             return
-        rooms = {
-            name: room
-            for name in types
-            if (room := self._world.slots.room(name) - self._hand.window.queued(name)) > 0
-        }
+        rooms = {name: room for name in types if (room := self._room(name)) > 0}
         place = (self._world.partition, rooms, ordered, self._hand.offsets)
         effects, next_s = await self._patience(partial(self._world.parked.due, *place))
         for effect in effects:
@@ -137,3 +136,8 @@ class Intake:
         if next_s is not None:
             wait_s = min(wait_s, max(0.0, next_s))
         self._looks.parked = monotonic() + wait_s
+
+    def _room(self, name: str) -> int:
+        slots, window = self._world.slots, self._hand.window
+        share = max(1, slots.limit(name) // PARKED_SHARE) - window.parked(name)
+        return max(share, slots.room(name) - window.queued(name))
