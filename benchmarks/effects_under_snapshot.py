@@ -11,7 +11,8 @@ snapshot keeps.
 The load runs for so many seconds while a transaction holds the snapshot it took before, in slices
 that are printed; then the transaction ends, and the load goes on for a sixth of the time. Prints
 the rate of each slice, and the loss of the last slice under the snapshot against the first one, and
-against the rate afterwards.
+against the rate afterwards; and the same by the CPU time of this process and the server for each
+effect, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import psutil
 
 from omninode_bridge import App, Bridge, EffectAttempted, Intent, Transition
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
@@ -53,6 +57,25 @@ def declared(failing: float) -> App:
     return app
 
 
+@dataclass(frozen=True)
+class Slice:
+    """What was measured in a part of the time: effects a second, and CPU microseconds for each."""
+
+    rate: float
+    cpu_us: float
+
+
+def cpu_seconds(server: int) -> float:
+    """Return the CPU seconds of this process and of the server's, those that are gone left out."""
+    postmaster = psutil.Process(server)
+    spent = 0.0
+    for process in (psutil.Process(), postmaster, *postmaster.children()):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            spent += times.user + times.system
+    return spent
+
+
 class Meter:
     """Counts effects that are done."""
 
@@ -64,11 +87,13 @@ class Meter:
         """Count one."""
         self.done += isinstance(fact, EffectAttempted) and fact.ended == "done"
 
-    async def rate(self, seconds: float) -> float:
-        """Return how many were done a second, in the next `seconds`."""
-        began, before = monotonic(), self.done
+    async def slice(self, seconds: float, server: int) -> Slice:
+        """Count for `seconds`; `server` is the process id of the database's postmaster."""
+        began, before, spent = monotonic(), self.done, cpu_seconds(server)
         await asyncio.sleep(seconds)
-        return (self.done - before) / (monotonic() - began)
+        done = self.done - before
+        cpu_us = (cpu_seconds(server) - spent) / max(done, 1) * 1e6
+        return Slice(done / (monotonic() - began), cpu_us)
 
 
 async def load(bridge: Bridge, number: int, keys: int) -> None:
@@ -91,18 +116,22 @@ async def measure(data_dir: Path, seconds: float, failing: float, keys: int) -> 
         transaction = holder.transaction(isolation="repeatable_read")
         await transaction.start()
         await holder.fetchval("SELECT count(*) FROM effects")
-        rates = [await meter.rate(seconds / SLICES) for _ in range(SLICES)]
+        server = int((data_dir / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+        under = [await meter.slice(seconds / SLICES, server) for _ in range(SLICES)]
         await transaction.rollback()
         await holder.close()
-        after = await meter.rate(seconds / 6)
+        after = await meter.slice(seconds / 6, server)
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
-    shown = " ".join(f"{rate:,.0f}" for rate in rates)
+    first, last = under[0], under[-1]
     sys.stdout.write(
-        f"under the snapshot: {shown} effects/s\nafterwards: {after:,.0f} effects/s\n"
-        f"loss in the last slice: {1 - rates[-1] / rates[0]:.1%} against the first,"
-        f" {1 - rates[-1] / after:.1%} against afterwards\n"
+        f"under the snapshot: {' '.join(f'{each.rate:,.0f}' for each in under)} effects/s,"
+        f" {' '.join(f'{each.cpu_us:,.0f}' for each in under)} us of CPU an effect\n"
+        f"afterwards: {after.rate:,.0f} effects/s, {after.cpu_us:,.0f} us of CPU an effect\n"
+        f"loss in the last slice: {1 - last.rate / first.rate:.1%} against the first,"
+        f" {1 - last.rate / after.rate:.1%} against afterwards;"
+        f" by CPU {1 - first.cpu_us / last.cpu_us:.1%} and {1 - after.cpu_us / last.cpu_us:.1%}\n"
     )
 
 
