@@ -262,8 +262,9 @@ class LogDoor:
                 by_partition.setdefault(partition, []).append(name)
             for partition, theirs in by_partition.items():
                 with suppress(BridgeError):  # whatever it is, the next look may do better
-                    async with self._world.store.locked(partition) as locked:
-                        known = await locked.recall(theirs)
+                    # Without the owner's lock: what is found is final, what is not is looked for
+                    # again. So many askers elsewhere cost the owner no waiting.
+                    known = await self._world.outcomes.recall(partition, theirs)
                     # They are theirs who ask, as far as we know.
                     self._answers.answer_known(
                         {
