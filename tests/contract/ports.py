@@ -28,6 +28,7 @@ from omninode_bridge.services.event_log import (
     TimerService,
 )
 from omninode_bridge.services.leases import LeaseService
+from omninode_bridge.services.members import MemberService
 from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.transition_log import TransitionLogService
 from omninode_bridge.testing import MemoryWorld, SettableClock
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         EffectLog,
         IntentLog,
         Leases,
+        Members,
         OutcomeCleaning,
         ParkedEffects,
         ProjectionLog,
@@ -114,6 +116,7 @@ class Ports:
     intents: IntentLog
     projections: ProjectionLog
     leases: Leases
+    members: Members
     outcomes: OutcomeCleaning
     segments: SegmentCleaning
     timers: Timers
@@ -174,6 +177,9 @@ class _BesidePostgres:
         )
         await self._database.execute(
             "UPDATE action_dedup_log SET expires_at = expires_at - $1::INTERVAL", time
+        )
+        await self._database.execute(
+            "UPDATE event_log_members SET seen_until = seen_until - $1::INTERVAL", time
         )
         await self._database.execute("UPDATE timers SET due_at = due_at - $1::INTERVAL", time)
         await self._database.execute("UPDATE effects SET due_at = due_at - $1::INTERVAL", time)
@@ -250,6 +256,7 @@ def memory() -> Ports:
         world.intents,
         world.projections,
         world.leases,
+        world.members,
         world.outcomes,
         world.segments,
         world.timers,
@@ -284,6 +291,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             IntentLogService(database, CODEC),
             ProjectionLogService(database, CODEC),
             LeaseService(database, PARTITIONS),
+            MemberService(database),
             ActionDedupService(database),
             log,
             TimerService(database, segment_entries=SEGMENT_ENTRIES),

@@ -20,6 +20,7 @@ from omninode_bridge.ports.effects import (
 from omninode_bridge.ports.events import EventBus, Expectation, StillUnknown
 from omninode_bridge.ports.leases import Leases
 from omninode_bridge.ports.logs import ActionLog, CutOff, IntentLog, LoggedAction, Source, Timers
+from omninode_bridge.ports.members import Members
 from omninode_bridge.ports.outcomes import Hints, RememberedOutcomes
 from omninode_bridge.ports.projections import (
     HasKey,
@@ -55,6 +56,7 @@ __all__ = [
     "LoggedAction",
     "LoggedProjection",
     "LoggedTransition",
+    "Members",
     "OutcomeCleaning",
     "ParkedEffects",
     "ProjectionList",

@@ -37,6 +37,9 @@ Call = Literal[
     "leases.acquire",
     "leases.renew",
     "leases.release",
+    "members.beat",
+    "members.leave",
+    "members.free",
     "outcomes.cleanup_expired",
     "segments.drop_segments",
 ]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from omninode_bridge.infrastructure.state_replacement import replace_state
 from omninode_bridge.testing.commits import commit_in
-from omninode_bridge.testing.tables import Changes, Lease
+from omninode_bridge.testing.tables import Changes, Lease, Seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StateConflict,
     )
     from omninode_bridge.core.reducer import Codec, KeyType, Snapshot
+    from omninode_bridge.core.sharing import Member
     from omninode_bridge.ports import Clock
     from omninode_bridge.testing.interruptions import Interruptions
     from omninode_bridge.testing.tables import Tables
@@ -180,6 +181,40 @@ class MemoryLeases:
                 async with partition.lock:
                     if partition.lease is not None and partition.lease.owner == owner:
                         partition.lease = None
+
+
+class MemoryMembers:
+    """Implements the port `Members`, by the clock of the world."""
+
+    def __init__(self, tables: Tables, interruptions: Interruptions, clock: Clock) -> None:
+        """Write members into `tables`."""
+        self._tables = tables
+        self._interruptions = interruptions
+        self._clock = clock
+
+    async def beat(self, member: Member, lasts: timedelta) -> list[Member]:
+        """Say that `member` is there for `lasts` from now; return all that are, eldest first."""
+        with self._interruptions.around("members.beat"):
+            now, members = self._clock(), self._tables.members
+            for seen in [seen for seen in members.values() if seen.until < now]:
+                del members[seen.member.member]  # a dict keeps the order of coming
+            members.setdefault(member.member, Seen(member, now)).until = now + lasts
+            return [seen.member for seen in members.values()]
+
+    async def leave(self, member: UUID) -> None:
+        """Say that it is there no more."""
+        with self._interruptions.around("members.leave"):
+            self._tables.members.pop(member, None)
+
+    async def free(self) -> list[int]:
+        """Return the partitions that nobody holds, or whose lease is over."""
+        with self._interruptions.around("members.free"):
+            now = self._clock()
+            return [
+                number
+                for number, partition in enumerate(self._tables)
+                if partition.lease is None or partition.lease.until < now
+            ]
 
 
 class MemoryOutcomes:

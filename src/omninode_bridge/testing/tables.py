@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from omninode_bridge.core.effects import EndedEffect, LoggedIntent, OpenEffect
     from omninode_bridge.core.message import ReducerGaveUp, SealedAction
     from omninode_bridge.core.reducer import Snapshot
+    from omninode_bridge.core.sharing import Member
     from omninode_bridge.ports import LoggedAction, LoggedProjection, LoggedTransition
 
 FOR_EVER: Final = float("inf")
@@ -80,6 +81,14 @@ class Lease:
 
     owner: UUID
     name: str
+    until: datetime
+
+
+@dataclass(slots=True)
+class Seen:
+    """A process that shares partitions, and until when it is taken to be there."""
+
+    member: Member
     until: datetime
 
 
@@ -147,6 +156,7 @@ class Tables:
         self.outcomes: dict[ActionName, OutcomeRow] = {}
         self.projections: dict[str, LoggedProjection] = {}
         self.positions: dict[Consumer, int] = {}
+        self.members: dict[UUID, Seen] = {}
         self._partitions = [
             Partition(TransientLog(segment_entries), TransientLog(segment_entries))
             for _ in range(partitions)

@@ -24,6 +24,7 @@ from omninode_bridge.testing.stores import (
     MemoryCanonicalStore,
     MemoryHints,
     MemoryLeases,
+    MemoryMembers,
     MemoryOutcomes,
 )
 from omninode_bridge.testing.tables import Tables
@@ -44,8 +45,8 @@ class MemoryWorld:
     """The ports of a bridge, all over one store.
 
     They are `store` (which recalls outcomes as well), `actions`, `timers`, `intents`, `effects`,
-    `projections`, `leases`, `outcomes` (which cleans them), `segments`, `hints`, and what looks:
-    `transition_log`, `projection_list`.
+    `projections`, `leases`, `members`, `outcomes` (which cleans them), `segments`, `hints`, and
+    what looks: `transition_log`, `projection_list`.
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -83,6 +84,7 @@ class MemoryWorld:
         self.intents = MemoryIntentLog(tables, interruptions)
         self.projections = MemoryProjectionLog(tables, interruptions)
         self.leases = MemoryLeases(tables, interruptions, clock)
+        self.members = MemoryMembers(tables, interruptions, clock)
         self.outcomes = MemoryOutcomes(tables, interruptions, clock)
         self.transition_log = MemoryTransitionLog(tables)
         self.projection_list = MemoryProjectionList(tables)

@@ -1,0 +1,18 @@
+-- Processes that share the partitions of this database.
+--
+-- A row belongs to a process, not to a partition, and decides nothing: who may commit is decided by
+-- the token in event_log_partitions alone (R12). It only says between how many the partitions are to
+-- be shared, so it may be late, or wrong for a while. It is read and written apart from every
+-- commit (R11 is about transactions that change a partition).
+
+CREATE TABLE event_log_members (
+    member     UUID        NOT NULL,
+    name       TEXT        NOT NULL,
+    app        TEXT        NOT NULL,
+    joined_at  TIMESTAMPTZ NOT NULL,
+    seen_until TIMESTAMPTZ NOT NULL,
+    CONSTRAINT event_log_members_pkey PRIMARY KEY (member)
+);
+
+COMMENT ON COLUMN event_log_members.app IS
+    'What the process can fold and carry out, as one text: partitions are shared by equals only.';

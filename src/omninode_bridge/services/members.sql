@@ -1,0 +1,30 @@
+-- name: beat
+-- $1 member UUID, $2 name TEXT, $3 app TEXT, $4 lasts INTERVAL. By the database's clock.
+INSERT INTO event_log_members AS m (member, name, app, joined_at, seen_until)
+VALUES ($1, $2, $3, clock_timestamp(), clock_timestamp() + $4)
+ON CONFLICT (member) DO UPDATE
+SET joined_at = CASE WHEN m.seen_until < clock_timestamp()
+                     THEN clock_timestamp() ELSE m.joined_at END,
+    seen_until = clock_timestamp() + $4;
+
+-- name: members
+-- Who is there. The id orders those who came in the same microsecond.
+SELECT member, name, app FROM event_log_members
+WHERE seen_until >= clock_timestamp() ORDER BY joined_at, member;
+
+-- name: leave
+-- $1 member UUID. With it go those who ended without a word.
+DELETE FROM event_log_members WHERE member IN (
+    SELECT member FROM event_log_members
+    WHERE member = $1 OR seen_until < clock_timestamp() - INTERVAL '1 hour'
+    ORDER BY member FOR UPDATE
+);
+
+-- name: forget
+-- All of them. For one who knows that no other process lives on this database.
+DELETE FROM event_log_members;
+
+-- name: free
+-- What can be taken.
+SELECT partition FROM event_log_partitions
+WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY partition;

@@ -1,0 +1,59 @@
+"""The contract of `Members`: who is there, eldest first, by the store's clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from omninode_bridge.core.sharing import Member
+from tests.contract.ports import LEASE
+
+if TYPE_CHECKING:
+    from tests.contract.ports import Ports
+
+
+def new(name: str = "a test", app: str = "an app") -> Member:
+    """Return a member that nobody has seen."""
+    return Member(uuid4(), name, app)
+
+
+async def test_members_stand_in_the_order_in_which_they_came(ports: Ports) -> None:
+    first, second, third = new(), new("another", "another app"), new()
+    assert list(await ports.members.beat(first, LEASE)) == [first]
+    assert list(await ports.members.beat(second, LEASE)) == [first, second]
+    assert list(await ports.members.beat(first, LEASE)) == [first, second]
+    assert list(await ports.members.beat(third, LEASE)) == [first, second, third]
+
+
+async def test_who_leaves_is_there_no_more(ports: Ports) -> None:
+    first, second = new(), new()
+    await ports.members.beat(first, LEASE)
+    await ports.members.beat(second, LEASE)
+    await ports.members.leave(first.member)
+    await ports.members.leave(new().member)
+    assert list(await ports.members.beat(second, LEASE)) == [second]
+
+
+async def test_who_is_not_seen_in_time_is_gone_and_comes_back_as_the_youngest(
+    ports: Ports,
+) -> None:
+    first, second = new(), new()
+    await ports.members.beat(first, LEASE)
+    await ports.beside.let_pass(LEASE * 0.7)
+    await ports.members.beat(second, LEASE)
+    await ports.beside.let_pass(LEASE * 0.7)
+    assert list(await ports.members.beat(second, LEASE)) == [second]
+    assert list(await ports.members.beat(first, LEASE)) == [second, first]
+
+
+async def test_free_is_what_nobody_holds_or_holds_no_more(ports: Ports) -> None:
+    owner = uuid4()
+    assert list(await ports.members.free()) == [0, 1]
+    await ports.leases.acquire(owner, "a test", LEASE, [0])
+    assert list(await ports.members.free()) == [1]
+    await ports.beside.let_pass(LEASE * 1.1)
+    assert list(await ports.members.free()) == [0, 1]
+    await ports.leases.acquire(owner, "a test", LEASE, [0, 1])
+    assert list(await ports.members.free()) == []
+    await ports.leases.release(owner)
+    assert list(await ports.members.free()) == [0, 1]
