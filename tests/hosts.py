@@ -39,6 +39,7 @@ def hosted(
         effect_ends=world.effects,
         projections=world.projections,
         leases=world.leases,
+        members=world.members,
         clock=world.clock,
         **(fields | others),
     )

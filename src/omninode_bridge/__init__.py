@@ -32,6 +32,7 @@ from omninode_bridge.core.message import (
     StateConflict,
 )
 from omninode_bridge.core.observation import (
+    AnotherAppServes,
     BatchCommitted,
     CommitRefused,
     EffectAttempted,
@@ -58,6 +59,7 @@ from omninode_bridge.infrastructure.yaml_nodes import read as read_yaml
 
 __all__ = [
     "Action",
+    "AnotherAppServes",
     "App",
     "BatchCommitted",
     "Bridge",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -18,7 +18,12 @@ from omninode_bridge.core.errors import (
     OutcomeUnknown,
 )
 from omninode_bridge.core.message import Outcome, ReducerGaveUp, StateCommitted
-from omninode_bridge.core.observation import LoopStumbled, Observation, OwnershipChanged
+from omninode_bridge.core.observation import (
+    AnotherAppServes,
+    LoopStumbled,
+    Observation,
+    OwnershipChanged,
+)
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.host import Answers, PartitionHost, log_door, partition_host
 from omninode_bridge.host import World as Hosted
@@ -177,6 +182,60 @@ async def test_order_is_kept_while_the_partition_changes_hands(*, pure_reducer: 
         async with asyncio.timeout(20):
             told = await asyncio.gather(*futures)
     assert [outcome.version for outcome in told] == list(range(1, 601))
+
+
+@either_path
+async def test_order_is_kept_while_a_partition_is_let_go_and_taken_again(
+    *, pure_reducer: bool
+) -> None:  # R5
+    world = new_world()
+    key = next(key for key in KEYS if partition_of(key, PARTITIONS) == 2)  # goes to who joins
+    futures = []
+    async with hosting(world, pure_reducer=pure_reducer) as host, AsyncExitStack() as joined:
+        for number in range(600):
+            one = action(key, payload={"amount": number})
+            futures.append(host.submit_now(one) or await host.submit(one))
+            if number == 200:
+                ids = NewIds(500_000)
+                await joined.enter_async_context(hosting(world, ids=ids, pure_reducer=pure_reducer))
+            if number == 300:
+                await until(lambda: len(host._workers) == 2, "one partition to be let go")
+            if number == 450:
+                await joined.aclose()
+            await asyncio.sleep(0)  # in each turn of the loop somebody asks
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*futures)
+        await until(lambda: len(host._workers) == PARTITIONS, "the partition to be back")
+    assert [outcome.version for outcome in told] == list(range(1, 601))
+
+
+async def test_what_is_submitted_while_a_worker_lets_go_is_held_behind_what_it_has() -> None:  # R5
+    world = new_world()
+    async with hosting(world) as host:
+        partition = partition_of("counter:1", PARTITIONS)
+        world.interrupt("store.commit", when="before", times=2)  # it takes its time to end
+        first = await host.submit(action("counter:1"))
+        host._workers[partition].stop()
+        later = [await host.submit(action("counter:1")) for _ in range(3)]
+        assert not any(future.done() for future in (first, *later))
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(first, *later)
+    assert [outcome.version for outcome in told] == [1, 2, 3, 4]
+
+
+async def test_who_does_not_get_to_the_start_leaves_nothing_running() -> None:
+    world = new_world()
+    other = replace(hosted(world, ids=NewIds(500_000)), effect_types={}, key_types={})
+    seen: list[Observation] = []
+    async with hosting(world) as host:
+        before = asyncio.all_tasks()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), PartitionHost(replace(other, observe=seen.append)):
+                pytest.fail("it served beside another app")
+        assert asyncio.all_tasks() <= before
+        assert [type(fact) for fact in seen] == [AnotherAppServes]
+        assert len(host._workers) == PARTITIONS
+        assert len(await outcomes(host, *(action(key) for key in KEYS))) == 9
 
 
 async def test_what_the_log_refuses_is_told_to_its_asker_and_to_nobody_else() -> None:

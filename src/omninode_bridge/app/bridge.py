@@ -32,6 +32,7 @@ from omninode_bridge.services.event_log import (
     TimerService,
 )
 from omninode_bridge.services.leases import LeaseService
+from omninode_bridge.services.members import MemberService
 from omninode_bridge.services.projection_log import ProjectionLogService
 
 if TYPE_CHECKING:
@@ -133,8 +134,10 @@ class Bridge(Doors):
         `alone`: we hold the data folder's writer lock, so leases that are left are a dead one's.
         """
         leases = LeaseService(loops, self.partitions)
+        members = MemberService(loops)
         if alone:
             await leases.break_all()
+            await members.forget_all()
         effect_types = self.app.effect_types()
         lent = sum(each.concurrency for each in effect_types.values() if each.transactional)
         handlers = None
@@ -162,6 +165,7 @@ class Bridge(Doors):
             effect_ends=effects,
             projections=ProjectionLogService(loops, self._codec),
             leases=leases,
+            members=members,
             clock=now,
             new_id=uuid4,
             uniform=random.uniform,

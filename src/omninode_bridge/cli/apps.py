@@ -27,11 +27,16 @@ async def every_app(place: Place, named: str | None) -> App:
     async with place.reading(ingest.contracts) as bridge:
         everything.include(await ingest.stored_app(bridge))
     if named is not None:
-        everything.include(_load(named))
+        everything.include(load(named))
     return everything
 
 
-def _load(named: str) -> App:
+def load(named: str) -> App:
+    """Return the App `named` as `module:object`; the module is looked for in this folder too.
+
+    Raises:
+        ConfigurationError: it leads nowhere.
+    """
     module_name, colon, attribute = named.partition(":")
     if not (module_name and colon and attribute):
         message = f"--app takes module:object, such as shop.workflows:app, not {named!r}"

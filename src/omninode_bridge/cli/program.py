@@ -10,7 +10,16 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from omninode_bridge.cli import bench, database, dead_letters, ingest, looking, runs, stamping
+from omninode_bridge.cli import (
+    bench,
+    database,
+    dead_letters,
+    ingest,
+    looking,
+    runs,
+    serving,
+    stamping,
+)
 from omninode_bridge.cli.output import say
 from omninode_bridge.core.errors import BridgeError, ConfigurationError
 
@@ -35,6 +44,7 @@ program.command("explain")(looking.explain)
 program.command("verify")(looking.verify)
 program.command("runs")(runs.runs)
 program.command("bench")(bench.bench)
+runs.run.callback(invoke_without_command=True)(serving.serve)
 program.add_typer(runs.run, name="run")
 program.add_typer(database.migrate, name="migrate")
 program.add_typer(database.projection, name="projection")

@@ -19,6 +19,7 @@ import typer
 import uvloop
 
 from omninode_bridge import (
+    AnotherAppServes,
     App,
     Bridge,
     ConfigurationError,
@@ -28,6 +29,7 @@ from omninode_bridge import (
     default_data_dir,
 )
 from omninode_bridge.cli.output import say
+from omninode_bridge.core.observation import Observe, ignore
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
 from omninode_bridge.settings import check_database_url, read_redis_url, read_settings
 
@@ -76,6 +78,8 @@ class Outage:
             case LoopStumbled(error=DatabaseUnavailable()) if time.monotonic() >= self._quiet_until:
                 say("the database is away: waiting for it")
                 self._quiet_until = time.monotonic() + SAY_AWAY_EVERY_S
+            case AnotherAppServes(name):
+                say(f"{name} serves this database with another application: waiting for its end")
             case _:
                 pass
 
@@ -123,14 +127,23 @@ class Place:
             yield bridge
 
     @asynccontextmanager
-    async def writing(self, app: App) -> AsyncIterator[Bridge]:
-        """Open a bridge that writes; wait for another writer of the data folder, and say so."""
+    async def writing(self, app: App, observe: Observe = ignore) -> AsyncIterator[Bridge]:
+        """Open a bridge that writes; wait for another writer of the data folder, and say so.
+
+        `observe` is told the facts from the first one on.
+        """
+        outage = Outage()
+
+        def told(observation: Observation) -> None:
+            outage.observe(observation)
+            observe(observation)
+
         async with Bridge.open(
             app,
             data_dir=self.data_dir,
             database_url=self.database_url,
             redis_url=read_redis_url(),
-            observe=Outage().observe,
+            observe=told,
             on_wait=self.say_waiting,
             pure_reducer=self.pure_reducer,
         ) as bridge:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from omninode_bridge.infrastructure.entities import ModelWorkflowProjection
 
 
-run = typer.Typer(help="Look at one run.", no_args_is_help=True)
+run = typer.Typer(help="Serve an application; or, with `show`, look at one run.")
 
 
 def _checked_id(workflow_id: str | None) -> str | None:

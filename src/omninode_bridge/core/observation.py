@@ -54,6 +54,13 @@ class OwnershipChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AnotherAppServes:
+    """This process waits: `name` serves the partitions, with other key types or effects."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectionApplied:
     """A materializer brought the projection of a partition up to `watermark`.
 
@@ -170,6 +177,7 @@ Observation = (
     | CommitRefused
     | HintsFollowed
     | OwnershipChanged
+    | AnotherAppServes
     | ProjectionApplied
     | WatermarkRegressed
     | IntentsDispatched

@@ -2,13 +2,20 @@
 
 Rule 1: one token for each time a partition is taken: what an earlier owner in this same process
         left under way is refused like anyone else's.
+Rule 2: one loop decides what is to be taken and let go. What it believes of others may be late: the
+        store decides who gets a partition, and a partition is let go by its worker only when that
+        has answered what it had taken.
+Rule 3: what is submitted while a worker lets go is held until it has ended, and goes through the
+        log behind what the worker has left (R5).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 from omninode_bridge.core.errors import (
@@ -18,10 +25,11 @@ from omninode_bridge.core.errors import (
     OwnershipLost,
 )
 from omninode_bridge.core.message import FOLLOW_UPS
-from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
+from omninode_bridge.core.observation import AnotherAppServes, LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.reducer import Absorbed
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
+from omninode_bridge.core.sharing import Member, app_print, share_of
 from omninode_bridge.core.slots import Slots
 from omninode_bridge.host.answers import Answers
 from omninode_bridge.host.log_door import LogDoor
@@ -43,6 +51,8 @@ if TYPE_CHECKING:
     Worker = ReducerService | DirectPath
 
 STOP_WAIT_S: Final = 10.0
+BEAT_S: Final = 0.5
+"""How often a host looks who is there. With a proper stop, a takeover takes one beat."""
 
 
 class PartitionHost:
@@ -63,18 +73,31 @@ class PartitionHost:
         self._answers = Answers()
         self._log_door = LogDoor(world, self._answers, self._log_grew)
         self._tasks: list[asyncio.Task[None]] = []
+        self._serving: dict[int, asyncio.Task[None]] = {}
+        self._letting_go: set[int] = set()
+        self._held: dict[int, list[tuple[SealedAction, asyncio.Future[Outcome]]]] = {}
+        self._stumbles: Counter[int] = Counter()
+        versions = {name: key_type.version for name, key_type in world.key_types.items()}
+        app = app_print(versions, world.effect_types)
+        self._member = Member(world.new_id(), world.name, app)
         self._closing = asyncio.Event()
         self.failures: list[Exception] = []
 
     async def __aenter__(self) -> Self:
-        """Begin to own partitions; returns when all that are free are served."""
-        started = [asyncio.Event() for _ in range(self._world.partitions)]
+        """Begin to own partitions; returns when our share of those that are free is served.
+
+        Where another app is served, it waits until that has ended.
+        """
+        started = asyncio.Event()
         self._tasks = [
-            asyncio.create_task(self._serve(n, event), name=f"partition {n}")
-            for n, event in enumerate(started)
+            asyncio.create_task(self._share(started), name="sharing"),
+            asyncio.create_task(self._renew(), name="leases"),
         ]
-        self._tasks.append(asyncio.create_task(self._renew(), name="leases"))
-        await asyncio.gather(*(event.wait() for event in started))
+        try:
+            await started.wait()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
@@ -83,10 +106,9 @@ class PartitionHost:
         for worker in self._workers.values():
             worker.stop()
         self._log_door.close()
-        _ended, hanging = await asyncio.wait(self._tasks, timeout=STOP_WAIT_S)
-        for task in hanging:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # The sharing loop first: it may be taking one more partition.
+        for tasks in (self._tasks, self._serving.values()):
+            await _end(list(tasks), STOP_WAIT_S)
         # Last: what the workers left behind goes through it.
         await self._log_door.ended(STOP_WAIT_S)
 
@@ -126,7 +148,11 @@ class PartitionHost:
             try:
                 return await worker.submit(action)
             except BridgeClosed:
-                self._require_open()  # or else it has just lost the partition
+                self._require_open()  # or else it loses the partition, or lets it go
+                if self._workers.get(partition) is worker:
+                    future = asyncio.get_running_loop().create_future()
+                    self._held.setdefault(partition, []).append((action, future))
+                    return future
         self._require_open()
         return await self._log_door.submit(action)
 
@@ -151,34 +177,90 @@ class PartitionHost:
 
     # -- owning ------------------------------------------------------------------------------------
 
-    async def _serve(self, partition: int, started: asyncio.Event) -> None:
-        """Own the partition as often and as long as we can get it, until we close."""
+    async def _share(self, started: asyncio.Event) -> None:
+        """Take and let go until our share is ours, beat after beat, until we close.
+
+        Every step may fail, come late or be the last: who died is not seen any more when its time
+        is over, its leases run out, and the next beat of the others begins anew.
+        """
         world = self._world
+        beat_s = min(BEAT_S, world.lease.total_seconds() / 4)
         waits_ms = OUTAGE_BACKOFF.waits_ms(world.uniform)
-        attempt = 0
+        attempt, waits_for = 0, None
         while not self._closing.is_set():
-            token = world.new_id()
             try:
-                taken = await world.leases.acquire(token, world.name, world.lease, [partition])
-            except DatabaseUnavailable as error:
+                members = await world.members.beat(self._member, world.lease)
+                share = share_of(self._member.member, members, world.partitions)
+                if share.waits_for != waits_for:
+                    waits_for = share.waits_for
+                    if waits_for is not None:
+                        world.observe(AnotherAppServes(waits_for))
+                have = len(self._serving) - len(self._letting_go)
+                if have < share.partitions:
+                    await self._take(share.partitions - have, share.rank, started)
+                for partition in self._surplus(have - share.partitions):
+                    self._letting_go.add(partition)
+                    self._workers[partition].stop()
+            except Exception as error:  # noqa: BLE001 - reported, and tried again
                 attempt += 1
-                world.observe(LoopStumbled("leases", partition, attempt, error))
+                world.observe(LoopStumbled("leases", None, attempt, error))
                 await self._pause(next(waits_ms) / 1000)
                 continue
-            if not taken:
+            attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(world.uniform)
+            if waits_for is None:
                 started.set()
-                await self._pause(world.lease.total_seconds() / 4)
+            await self._pause(beat_s)
+        with suppress(DatabaseUnavailable):  # we are then not seen any more before long
+            await world.members.leave(self._member.member)
+
+    async def _take(self, wanted: int, rank: int, started: asyncio.Event) -> None:
+        """Take up to `wanted` of the free partitions; at the start, wait until they are served."""
+        world = self._world
+        free = [n for n in await world.members.free() if n not in self._serving]
+        begun: list[asyncio.Event] = []
+        turn = rank % len(free) if free else 0  # so that not all try for the same one first
+        for partition in free[turn:] + free[:turn]:
+            if len(begun) == wanted or self._closing.is_set():
+                break
+            token = world.new_id()
+            if not await world.leases.acquire(token, world.name, world.lease, [partition]):
                 continue
-            world.observe(OwnershipChanged(partition, "taken"))
-            try:
-                await self._own(partition, token, started)
-                attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(world.uniform)
-            except Exception as error:  # noqa: BLE001 - one partition's trouble must not end others
-                attempt += 1
-                world.observe(LoopStumbled("reducer", partition, attempt, error))
-                await self._pause(next(waits_ms) / 1000)
+            serves = asyncio.Event()
+            begun.append(serves)
+            task = asyncio.create_task(
+                self._serve(partition, token, serves), name=f"partition {partition}"
+            )
+            self._serving[partition] = task
+        if not started.is_set():
+            for serves in begun:
+                await serves.wait()
+
+    def _surplus(self, count: int) -> list[int]:
+        """Return `count` partitions to be let go, of those whose worker runs; the highest first."""
+        candidates = sorted(self._workers.keys() - self._letting_go, reverse=True)
+        return candidates[: max(count, 0)]
+
+    async def _serve(self, partition: int, token: UUID, serves: asyncio.Event) -> None:
+        """Own a partition that we have taken until it is lost, let go, or we close."""
+        world = self._world
+        world.observe(OwnershipChanged(partition, "taken"))
+        try:
+            await self._own(partition, token, serves)
+            del self._stumbles[partition]
+        except Exception as error:  # noqa: BLE001 - one partition's trouble must not end others
+            self._stumbles[partition] += 1
+            attempt = self._stumbles[partition]
+            world.observe(LoopStumbled("reducer", partition, attempt, error))
+            waits_ms = list(islice(OUTAGE_BACKOFF.waits_ms(world.uniform), min(attempt, 20)))
+            serves.set()
+            await self._pause(waits_ms[-1] / 1000)
+        try:
             with suppress(DatabaseUnavailable):  # it then runs out by itself
                 await world.leases.release(token)
+        finally:
+            serves.set()
+            self._letting_go.discard(partition)
+            del self._serving[partition]
             world.observe(OwnershipChanged(partition, "released"))
 
     async def _own(self, partition: int, token: UUID, started: asyncio.Event) -> None:
@@ -266,6 +348,8 @@ class PartitionHost:
         self._dispatchers[partition] = dispatcher
         self._timer_loops[partition] = timer_loop
         self._effect_runners[partition] = runner
+        if self._closing.is_set():  # while we took it
+            worker.stop()
         started.set()
         try:
             await worker.run()
@@ -276,6 +360,7 @@ class PartitionHost:
             del self._workers[partition], self._dispatchers[partition]
             del self._timer_loops[partition], self._effect_runners[partition]
             left = [(ask.action, ask.future) for ask in worker.leftovers() if ask.future]
+            left += self._held.pop(partition, [])
             self._log_door.take_over(partition, left)
             materializer.stop()
             dispatcher.stop()
@@ -331,3 +416,12 @@ class PartitionHost:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
+
+
+async def _end(tasks: list[asyncio.Task[None]], wait_s: float) -> None:
+    """Return when `tasks` have ended; those that hang for `wait_s` are cancelled."""
+    if tasks:
+        _ended, hanging = await asyncio.wait(tasks, timeout=wait_s)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Hints,
         IntentLog,
         Leases,
+        Members,
         ParkedEffects,
         ProjectionLog,
         RememberedOutcomes,
@@ -54,6 +55,7 @@ class World:
     effect_ends: EffectEnds
     projections: ProjectionLog
     leases: Leases
+    members: Members
     clock: Clock
     new_id: Callable[[], UUID]
     uniform: Uniform

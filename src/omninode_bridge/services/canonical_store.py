@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 SQL: Final = Statements("omninode_bridge.services", "canonical_store.sql")
 
-LEASE: Final = timedelta(seconds=5)
+LEASE: Final = timedelta(seconds=3)
+"""Takeover within 5 s of a death leaves two for noticing it, for taking, and for a slow machine."""
 SEGMENT_ENTRIES: Final = 200_000
 
 
