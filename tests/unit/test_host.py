@@ -223,6 +223,25 @@ async def test_what_is_submitted_while_a_worker_lets_go_is_held_behind_what_it_h
     assert [outcome.version for outcome in told] == [1, 2, 3, 4]
 
 
+async def test_what_is_held_goes_behind_what_a_worker_leaves_that_loses_while_it_lets_go() -> None:
+    world = new_world()  # R5
+    rival = UUID(int=7)
+    async with hosting(world) as host:
+        first = await host.submit(action("counter:1"))
+        host._workers[partition_of("counter:1", PARTITIONS)].stop()
+        world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+        await world.leases.acquire(rival, "a rival", LEASE, range(3))
+        held = [await host.submit(action("counter:1")) for _ in range(3)]
+        await until(
+            lambda: sum(partition.actions.head - 1 for partition in world._tables) == 4,
+            "what is left and what is held to be in the log",
+        )
+        await world.leases.release(rival)
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(first, *held)
+    assert [outcome.version for outcome in told] == [1, 2, 3, 4]
+
+
 async def test_who_does_not_get_to_the_start_leaves_nothing_running() -> None:
     world = new_world()
     other = replace(hosted(world, ids=NewIds(500_000)), effect_types={}, key_types={})
