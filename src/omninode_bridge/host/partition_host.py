@@ -51,8 +51,10 @@ if TYPE_CHECKING:
     Worker = ReducerService | DirectPath
 
 STOP_WAIT_S: Final = 10.0
-BEAT_S: Final = 0.5
+BEAT_S: Final = 0.25
 """How often a host looks who is there. With a proper stop, a takeover takes one beat."""
+HELD_MAX: Final = 10_000
+HELD_LOOK_S: Final = 0.01
 
 
 class PartitionHost:
@@ -150,9 +152,12 @@ class PartitionHost:
             except BridgeClosed:
                 self._require_open()  # or else it loses the partition, or lets it go
                 if self._workers.get(partition) is worker:
-                    future = asyncio.get_running_loop().create_future()
-                    self._held.setdefault(partition, []).append((action, future))
-                    return future
+                    held = self._held.setdefault(partition, [])
+                    if len(held) < HELD_MAX:
+                        future = asyncio.get_running_loop().create_future()
+                        held.append((action, future))
+                        return future
+                    await asyncio.sleep(HELD_LOOK_S)  # R13: it has not much longer to go
         self._require_open()
         return await self._log_door.submit(action)
 
