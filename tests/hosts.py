@@ -40,6 +40,7 @@ def hosted(
         projections=world.projections,
         leases=world.leases,
         members=world.members,
+        wakes=world.wakes,
         clock=world.clock,
         **(fields | others),
     )

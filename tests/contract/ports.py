@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -31,6 +31,7 @@ from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.members import MemberService
 from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.transition_log import TransitionLogService
+from omninode_bridge.services.wakes import WakeService
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from tests.bridges import WAIT_S, app
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         StateReplacing,
         Timers,
         TransitionLog,
+        Wakes,
     )
 
 PARTITIONS: Final = 2
@@ -117,6 +119,7 @@ class Ports:
     projections: ProjectionLog
     leases: Leases
     members: Members
+    wakes: Wakes
     outcomes: OutcomeCleaning
     segments: SegmentCleaning
     timers: Timers
@@ -257,6 +260,7 @@ def memory() -> Ports:
         world.projections,
         world.leases,
         world.members,
+        world.wakes,
         world.outcomes,
         world.segments,
         world.timers,
@@ -272,7 +276,10 @@ def memory() -> Ports:
 @asynccontextmanager
 async def postgres(database_url: str) -> AsyncIterator[Ports]:
     """Yield the ports of PostgreSQL on a new migrated database."""
-    async with Database({"dsn": database_url}, connections_max=6) as database:
+    async with (
+        Database({"dsn": database_url}, connections_max=6) as database,
+        aclosing(WakeService(database, {"dsn": database_url})) as wakes,
+    ):
         log = EventLogService(database)
         effects = EffectStoreService(database, CODEC, segment_entries=SEGMENT_ENTRIES)
         await log.create_partitions(PARTITIONS)
@@ -292,6 +299,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             ProjectionLogService(database, CODEC),
             LeaseService(database, PARTITIONS),
             MemberService(database),
+            wakes,
             ActionDedupService(database),
             log,
             TimerService(database, segment_entries=SEGMENT_ENTRIES),

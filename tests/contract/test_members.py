@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from omninode_bridge.core.sharing import Member
@@ -10,6 +11,8 @@ from tests.contract.ports import LEASE
 
 if TYPE_CHECKING:
     from tests.contract.ports import Ports
+
+WAIT_S: Final = 10.0
 
 
 def new(name: str = "a test", app: str = "an app") -> Member:
@@ -56,4 +59,11 @@ async def test_free_is_what_nobody_holds_or_holds_no_more(ports: Ports) -> None:
     await ports.leases.acquire(owner, "a test", LEASE, [0, 1])
     assert list(await ports.members.free()) == []
     await ports.leases.release(owner)
+    assert list(await ports.members.free()) == [0, 1]
+
+
+async def test_what_somebody_has_locked_is_not_free_for_now(ports: Ports) -> None:
+    async with ports.store.locked(0):
+        async with asyncio.timeout(WAIT_S):
+            assert list(await ports.members.free()) == [1]
     assert list(await ports.members.free()) == [0, 1]

@@ -28,6 +28,8 @@ from omninode_bridge.core.partition import partition_of
 from omninode_bridge.host import Answers, PartitionHost, log_door, partition_host
 from omninode_bridge.host import World as Hosted
 from omninode_bridge.host.log_door import LogDoor
+from omninode_bridge.ports import Wake
+from omninode_bridge.services import direct_path, reducer_service
 from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.reducer_service import ReducerService
 from omninode_bridge.testing import MemoryWorld, SettableClock
@@ -255,6 +257,91 @@ async def test_who_does_not_get_to_the_start_leaves_nothing_running() -> None:
         assert [type(fact) for fact in seen] == [AnotherAppServes]
         assert len(host._workers) == PARTITIONS
         assert len(await outcomes(host, *(action(key) for key in KEYS))) == 9
+
+
+@either_path
+async def test_an_idle_host_finds_out_that_it_has_lost_and_takes_what_is_free_again(
+    *, pure_reducer: bool
+) -> None:
+    world = new_world()
+    seen: list[Observation] = []
+    rival = UUID(int=7)
+    async with hosting(world, seen, pure_reducer=pure_reducer) as host:
+        world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+        await world.leases.acquire(rival, "a rival", LEASE, range(3))
+        await until(lambda: not host._workers, "the host to find out")
+        lost = [o.partition for o in seen if isinstance(o, OwnershipChanged) and o.change == "lost"]
+        assert sorted(lost) == [0, 1, 2]
+        await world.leases.release(rival)
+        await until(lambda: len(host._workers) == PARTITIONS, "the partitions to be back")
+
+
+async def test_a_lease_is_renewed_though_the_renewal_of_another_waits() -> None:
+    world = new_world()
+    async with hosting(world) as host, world.store.locked(0):
+        before = world.clock() + LEASE
+        world.clock.advance(LEASE / 2)  # type: ignore[attr-defined]
+
+        def renewed() -> bool:
+            leases = [partition.lease for partition in world._tables]
+            return [lease is not None and lease.until > before for lease in leases[1:]] == [
+                True
+            ] * 2
+
+        await until(renewed, "the other two to be renewed")
+        assert len(host._workers) == PARTITIONS
+
+
+@either_path
+async def test_askers_elsewhere_and_owners_elsewhere_are_woken(
+    monkeypatch: pytest.MonkeyPatch, *, pure_reducer: bool
+) -> None:
+    for module, name in (
+        (reducer_service, "POLL_S"),
+        (direct_path, "POLL_S"),
+        (log_door, "WATCH_S"),
+    ):
+        monkeypatch.setattr(module, name, 3_600)
+    world = new_world()
+    heard: list[Wake] = []
+    async with hosting(world, pure_reducer=pure_reducer) as host:
+        listening = asyncio.create_task(world.wakes.hear(heard.append))
+        assert len(await outcomes(host, *(action(key) for key in KEYS))) == 9
+        ids = NewIds(500_000)
+        async with hosting(world, ids=ids, pure_reducer=pure_reducer) as guest:
+            assert heard == [], "who is alone tells nobody"
+            await until(lambda: len(guest._workers) == 1, "the guest to have its share")
+            for each in (host, guest):
+                for key in KEYS:
+                    await outcomes(each, action(key))
+        assert {wake.of for wake in heard} == {"action", "outcome"}
+        listening.cancel()
+
+
+async def test_follow_up_actions_wake_their_owner_and_no_asker() -> None:
+    world = new_world()
+    heard: list[Wake] = []
+    async with hosting(world) as host, hosting(world, ids=NewIds(500_000)) as guest:
+        await until(lambda: len(guest._workers) == 1, "the guest to have its share")
+        (theirs,) = guest._workers
+        ours = next(key for key in KEYS if partition_of(key, PARTITIONS) != theirs)
+        targets = [key for key in KEYS if partition_of(key, PARTITIONS) == theirs]
+        listening = asyncio.create_task(world.wakes.hear(heard.append))
+        await outcomes(host, action(ours, payload={"passes_on_to": targets}))
+        await until(lambda: len(world._tables.states) == 1 + len(targets), "the follow-ups")
+        listening.cancel()
+    assert set(heard) == {Wake("action", theirs)}
+
+
+async def test_what_was_listened_to_is_listened_to_again_when_it_was_lost() -> None:
+    world = new_world()
+    seen: list[Observation] = []
+    world.interrupt("wakes.hear", when="before", times=2)
+    async with hosting(world, seen), hosting(world, seen, NewIds(500_000)):
+        await until(lambda: len(world.wakes._listening) == 2, "both to listen")
+    stumbles = [fact.loop for fact in seen if isinstance(fact, LoopStumbled)]
+    assert stumbles == ["wakes", "wakes"]
+    assert world.wakes._listening == []
 
 
 async def test_what_the_log_refuses_is_told_to_its_asker_and_to_nobody_else() -> None:

@@ -19,10 +19,11 @@ from omninode_bridge.app.connecting import (
 )
 from omninode_bridge.app.doors import Doors
 from omninode_bridge.core.observation import Observe, ignore
+from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.host import PartitionHost, World
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.services.action_dedup import ActionDedupService
-from omninode_bridge.services.canonical_store import LEASE, CanonicalStoreService
+from omninode_bridge.services.canonical_store import CanonicalStoreService
 from omninode_bridge.services.cleaner import Cleaner
 from omninode_bridge.services.effect_store import EffectStoreService
 from omninode_bridge.services.event_log import (
@@ -34,6 +35,7 @@ from omninode_bridge.services.event_log import (
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.members import MemberService
 from omninode_bridge.services.projection_log import ProjectionLogService
+from omninode_bridge.services.wakes import WakeService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -148,6 +150,8 @@ class Bridge(Doors):
             await stack.enter_async_context(handlers)
         effects = EffectStoreService(loops, self._codec, handlers=handlers)
         store = CanonicalStoreService(loops, self._codec, partitions=self.partitions)
+        wakes = WakeService(loops, connect)
+        stack.push_async_callback(wakes.aclose)
         world = World(
             partitions=self.partitions,
             name=f"{self.app.name}@{socket.gethostname()}:{os.getpid()}",
@@ -166,6 +170,7 @@ class Bridge(Doors):
             projections=ProjectionLogService(loops, self._codec),
             leases=leases,
             members=members,
+            wakes=wakes,
             clock=now,
             new_id=uuid4,
             uniform=random.uniform,

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
+
+LEASE: Final = timedelta(seconds=3)
+"""Takeover within 5 s of a death leaves two for noticing it, for taking, and for a slow machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,11 @@ class Answers:
                 self._decidable[name] = None
         return list(self._decidable)
 
-    def answer(self, decided: SealedAction, outcome: Outcome) -> None:
-        """Tell everyone who waits for this action; who asked for another content is told that."""
+    def answer(self, decided: SealedAction, outcome: Outcome) -> bool:
+        """Tell everyone who waits for this action; who asked for another content is told that.
+
+        Returns whether anybody waited here.
+        """
         name = (decided.workflow_key, decided.action_id)
         of_another = isinstance(outcome, ReducerGaveUp) and outcome.reason == "id_reused"
         for action, future in list(self._waiting.get(name, ())):
@@ -89,6 +92,7 @@ class Answers:
             if future.done() or (of_another and not same):
                 continue  # the first outcome of the id is told with the action that had it
             future.set_result(outcome if same else id_reused(action, outcome))
+        return name in self._waiting
 
     def give_up(self) -> None:
         """Tell everyone who still waits that nobody here will know: the host has closed."""

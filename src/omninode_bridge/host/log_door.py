@@ -30,7 +30,7 @@ from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from omninode_bridge.core.commit import ActionName
     from omninode_bridge.core.message import Outcome, SealedAction
@@ -61,6 +61,8 @@ class LogDoor:
         self._enqueued: dict[int, list[tuple[SealedAction, asyncio.Future[None]]]] = {}
         self._enqueuers: dict[int, asyncio.Task[None]] = {}
         self._watcher: asyncio.Task[None] | None = None
+        self._hinted: set[int] = set()
+        self._hint = asyncio.Event()
         self._closing = asyncio.Event()
 
     def is_used(self, partition: int) -> bool:
@@ -127,6 +129,11 @@ class LogDoor:
                 task = asyncio.create_task(self._append_enqueued(partition), name="enqueue")
                 self._enqueuers[partition] = task
             await future
+
+    def look(self, partition: int) -> None:
+        """Look now for outcomes of `partition` that are waited for: some were decided elsewhere."""
+        self._hinted.add(partition)
+        self._hint.set()
 
     async def _enqueue_patiently(self, action: SealedAction) -> None:
         # One whose reply was lost goes in again: its id is found in the commit (R3).
@@ -254,24 +261,41 @@ class LogDoor:
                 future.set_result(None)
 
     async def _watch(self) -> None:
-        """Look for the outcomes that somebody waits for: another process may have decided them."""
+        """Look for the outcomes that somebody waits for: another process may have decided them.
+
+        What hints name is looked for at once, everything now and then.
+        """
+        loop = asyncio.get_running_loop()
+        look_at = loop.time() + WATCH_S
         while not self._answers.is_empty:
-            by_partition: dict[int, list[ActionName]] = {}
-            for name in self._answers.decidable(self._world.clock()):
-                partition = partition_of(name[0], self._world.partitions)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(look_at):
+                    await self._hint.wait()
+            self._hint.clear()
+            hinted, self._hinted = self._hinted, set()
+            if loop.time() < look_at:
+                await self._look_for(hinted)
+            else:
+                await self._look_for(range(self._world.partitions))
+                look_at = loop.time() + WATCH_S
+
+    async def _look_for(self, partitions: Collection[int]) -> None:
+        by_partition: dict[int, list[ActionName]] = {}
+        for name in self._answers.decidable(self._world.clock()):
+            partition = partition_of(name[0], self._world.partitions)
+            if partition in partitions:
                 by_partition.setdefault(partition, []).append(name)
-            for partition, theirs in by_partition.items():
-                with suppress(BridgeError):  # whatever it is, the next look may do better
-                    # Without the owner's lock: what is found is final, what is not is looked for
-                    # again. So many askers elsewhere cost the owner no waiting.
-                    known = await self._world.outcomes.recall(partition, theirs)
-                    # They are theirs who ask, as far as we know.
-                    self._answers.answer_known(
-                        {
-                            name: replace(
-                                remembered, outcome=replace(remembered.outcome, duplicate=False)
-                            )
-                            for name, remembered in known.items()
-                        }
-                    )
-            await asyncio.sleep(WATCH_S)
+        for partition, names in by_partition.items():
+            with suppress(BridgeError):  # whatever it is, the next look may do better
+                # Without the owner's lock: what is found is final, what is not is looked for again.
+                # So many askers elsewhere cost the owner no waiting.
+                known = await self._world.outcomes.recall(partition, names)
+                # They are theirs who ask, as far as we know.
+                self._answers.answer_known(
+                    {
+                        name: replace(
+                            remembered, outcome=replace(remembered.outcome, duplicate=False)
+                        )
+                        for name, remembered in known.items()
+                    }
+                )

@@ -16,39 +16,26 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, assert_never
 
-from omninode_bridge.core.errors import (
-    BridgeClosed,
-    BrokenPromise,
-    DatabaseUnavailable,
-    OwnershipLost,
-)
-from omninode_bridge.core.message import FOLLOW_UPS
+from omninode_bridge.core.errors import BridgeClosed, DatabaseUnavailable
 from omninode_bridge.core.observation import AnotherAppServes, LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
-from omninode_bridge.core.reducer import Absorbed
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.core.sharing import Member, app_print, share_of
 from omninode_bridge.core.slots import Slots
 from omninode_bridge.host.answers import Answers
 from omninode_bridge.host.log_door import LogDoor
-from omninode_bridge.services.direct_path import DirectPath
-from omninode_bridge.services.dispatcher import Dispatcher
-from omninode_bridge.services.effect_runner import EffectRunner
-from omninode_bridge.services.projection_materializer import ProjectionMaterializer
-from omninode_bridge.services.reducer_service import ReducerService
-from omninode_bridge.services.timer_loop import TimerLoop
+from omninode_bridge.host.partition_loops import PartitionLoops
+from omninode_bridge.host.waking import Waking
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
-    from omninode_bridge.core.commit import Accepted, Commit
     from omninode_bridge.core.message import Outcome, SealedAction
+    from omninode_bridge.host.partition_loops import Worker
     from omninode_bridge.host.world import World
-
-    Worker = ReducerService | DirectPath
+    from omninode_bridge.ports import Wake
 
 STOP_WAIT_S: Final = 10.0
 BEAT_S: Final = 0.25
@@ -67,13 +54,13 @@ class PartitionHost:
         """Take the world; nothing happens before the context is entered."""
         self._world = world
         self._workers: dict[int, Worker] = {}
-        self._dispatchers: dict[int, Dispatcher] = {}
-        self._timer_loops: dict[int, TimerLoop] = {}
-        self._effect_runners: dict[int, EffectRunner] = {}
+        self._loops: dict[int, PartitionLoops] = {}
         limits = {name: t.concurrency for name, t in world.effect_types.items()}
         self._slots = Slots(limits)
         self._answers = Answers()
         self._log_door = LogDoor(world, self._answers, self._log_grew)
+        self._waking = Waking(world, self._heard)
+        self._listener: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._serving: dict[int, asyncio.Task[None]] = {}
         self._letting_go: set[int] = set()
@@ -91,9 +78,9 @@ class PartitionHost:
         Where another app is served, it waits until that has ended.
         """
         started = asyncio.Event()
+        self._listener = asyncio.create_task(self._waking.run(), name="wakes heard")
         self._tasks = [
             asyncio.create_task(self._share(started), name="sharing"),
-            asyncio.create_task(self._renew(), name="leases"),
         ]
         try:
             await started.wait()
@@ -113,6 +100,9 @@ class PartitionHost:
             await _end(list(tasks), STOP_WAIT_S)
         # Last: what the workers left behind goes through it.
         await self._log_door.ended(STOP_WAIT_S)
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
 
     # -- ways in -----------------------------------------------------------------------------------
 
@@ -173,12 +163,8 @@ class PartitionHost:
 
     def settle(self) -> None:
         """Ask every loop to look now at what there is to do."""
-        for dispatcher in self._dispatchers.values():
-            dispatcher.settle()
-        for worker in self._workers.values():
-            worker.log_grew()
-        for runner in self._effect_runners.values():
-            runner.intents_grew()
+        for loops in self._loops.values():
+            loops.settle()
 
     # -- owning ------------------------------------------------------------------------------------
 
@@ -195,6 +181,7 @@ class PartitionHost:
         while not self._closing.is_set():
             try:
                 members = await world.members.beat(self._member, world.lease)
+                self._waking.see(len(members))
                 share = share_of(self._member.member, members, world.partitions)
                 if share.waits_for != waits_for:
                     waits_for = share.waits_for
@@ -270,157 +257,66 @@ class PartitionHost:
 
     async def _own(self, partition: int, token: UUID, started: asyncio.Event) -> None:
         """Run the loops of one partition until its worker ends, then the others after it."""
-        world = self._world
-        materializer = ProjectionMaterializer(
-            partition,
-            log=world.projections,
-            clock=world.clock,
-            uniform=world.uniform,
-            advanced=world.advanced,
-            observe=world.observe,
-        )
-        dispatcher = Dispatcher(
-            partition,
-            partitions=world.partitions,
-            intents=world.intents,
-            actions=world.actions,
-            codec=world.codec,
-            uniform=world.uniform,
-            appended=self._log_grew,
-            observe=world.observe,
-        )
-
-        timer_loop = TimerLoop(
-            partition,
-            timers=world.timers,
-            uniform=world.uniform,
-            fired=self._fired,
-            observe=world.observe,
-        )
-
-        runner = EffectRunner(
+        loops = PartitionLoops(
+            self._world,
             partition,
             token,
-            types=world.effect_types,
             slots=self._slots,
-            log=world.effect_log,
-            parked=world.parked_effects,
-            ends=world.effect_ends,
-            codec=world.codec,
-            clock=world.clock,
-            uniform=world.uniform,
-            followed=dispatcher.intents_grew,
-            observe=world.observe,
+            answer=partial(self._answer, partition),
+            appended=self._log_grew,
+            pause=self._pause,
+            failed=self.failures.append,
         )
-
-        def committed(commit: Commit, accepted: Accepted) -> None:
-            materializer.on_state_committed(commit, accepted)
-            follow_ups = others = False
-            for step in commit.steps:
-                follow_ups = follow_ups or step.action.reply_to is not None
-                if isinstance(step, Absorbed):
-                    for intent in step.intents:
-                        is_follow_up = intent.intent_type in FOLLOW_UPS
-                        follow_ups, others = follow_ups or is_follow_up, others or not is_follow_up
-            if follow_ups:
-                dispatcher.intents_grew()
-            if others:
-                runner.intents_grew()
-
-        # The direct path recalls each id under the lock: a hint would save it nothing.
-        pure = partial(ReducerService, outcomes=world.outcomes, hints=world.hints)
-        worker: Worker = (pure if world.pure_reducer else DirectPath)(
-            partition,
-            token,
-            store=world.store,
-            action_log=world.actions,
-            key_types=world.key_types,
-            codec=world.codec,
-            clock=world.clock,
-            new_id=world.new_id,
-            uniform=world.uniform,
-            committed=committed,
-            answer=self._answers.answer,
-            observe=world.observe,
-        )
-        others = [
-            asyncio.create_task(self._keep("materializer", partition, materializer.run)),
-            asyncio.create_task(self._keep("dispatcher", partition, dispatcher.run)),
-            asyncio.create_task(self._keep("timers", partition, timer_loop.run)),
-            asyncio.create_task(self._keep("effects", partition, runner.run)),
-        ]
+        worker = loops.worker
+        self._loops[partition] = loops
         self._workers[partition] = worker
-        self._dispatchers[partition] = dispatcher
-        self._timer_loops[partition] = timer_loop
-        self._effect_runners[partition] = runner
         if self._closing.is_set():  # while we took it
             worker.stop()
         started.set()
         try:
-            await worker.run()
-        except OwnershipLost as error:
-            world.observe(LoopStumbled("reducer", partition, 1, error))
+            await loops.work()
         finally:
             # In one turn of the loop, the one in which the worker ended: nothing gets in between.
-            del self._workers[partition], self._dispatchers[partition]
-            del self._timer_loops[partition], self._effect_runners[partition]
+            del self._workers[partition], self._loops[partition]
             left = [(ask.action, ask.future) for ask in worker.leftovers() if ask.future]
             left += self._held.pop(partition, [])
             self._log_door.take_over(partition, left)
-            materializer.stop()
-            dispatcher.stop()
-            timer_loop.stop()
-            runner.stop()
-            await asyncio.gather(*others)
+            await loops.end()
 
-    async def _keep(self, loop: str, partition: int, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop; start it again after an error, but not after a broken promise."""
-        waits_ms = OUTAGE_BACKOFF.waits_ms(self._world.uniform)
-        attempt = 0
-        while True:
-            try:
-                await run()
-            except Exception as error:  # noqa: BLE001 - reported, and tried again
-                attempt += 1
-                self._world.observe(LoopStumbled(loop, partition, attempt, error))
-                if isinstance(error, BrokenPromise) or self._closing.is_set():
-                    self.failures.append(error)
-                    return
-                await self._pause(next(waits_ms) / 1000)
-            else:
-                return
+    def _answer(self, partition: int, action: SealedAction, outcome: Outcome) -> None:
+        """Tell an outcome of what came by the log.
 
-    async def _renew(self) -> None:
-        """Lengthen the leases of idle partitions: commits do it for busy ones."""
-        world = self._world
-        attempt = 0
-        while not self._closing.is_set():
-            await self._pause(world.lease.total_seconds() / 3)
-            for worker in list(self._workers.values()):
-                try:
-                    if worker.owner is not None:
-                        await world.leases.renew(worker.owner, world.lease)
-                    attempt = 0
-                except DatabaseUnavailable as error:
-                    attempt += 1
-                    world.observe(LoopStumbled("leases", worker.partition, attempt, error))
+        Whom nobody here waits for, somebody elsewhere may; follow-up actions have no asker.
+        """
+        if not self._answers.answer(action, outcome) and not action.depth:
+            self._waking.decided(partition)
 
     def _log_grew(self, partition: int) -> None:
         """What was appended is in the log now, or it is a timer."""
-        self._fired(partition)
-        timer_loop = self._timer_loops.get(partition)
-        if timer_loop is not None:
-            timer_loop.look()
+        if partition not in self._workers:
+            self._waking.log_grew(partition)
+        self._look(partition)
 
-    def _fired(self, partition: int) -> None:
-        worker = self._workers.get(partition)
-        if worker is not None:
-            worker.log_grew()
+    def _heard(self, wake: Wake) -> None:
+        match wake.of:
+            case "action":
+                self._look(wake.partition)
+            case "outcome":
+                self._log_door.look(wake.partition)
+            case _:
+                assert_never(wake.of)
 
-    async def _pause(self, seconds: float) -> None:
+    def _look(self, partition: int) -> None:
+        loops = self._loops.get(partition)
+        if loops is not None:
+            loops.log_grew()
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait, but not beyond our closing; return whether that has come."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
+        return self._closing.is_set()
 
 
 async def _end(tasks: list[asyncio.Task[None]], wait_s: float) -> None:

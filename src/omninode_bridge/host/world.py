@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ProjectionLog,
         RememberedOutcomes,
         Timers,
+        Wakes,
     )
 
 
@@ -56,6 +57,7 @@ class World:
     projections: ProjectionLog
     leases: Leases
     members: Members
+    wakes: Wakes
     clock: Clock
     new_id: Callable[[], UUID]
     uniform: Uniform

@@ -35,6 +35,7 @@ from omninode_bridge.ports.state_machines import (
     WorkflowStates,
 )
 from omninode_bridge.ports.stores import CanonicalStore, LockedPartition, StateReplacing
+from omninode_bridge.ports.waking import Wake, Wakes
 
 __all__ = [
     "ActionLog",
@@ -70,6 +71,8 @@ __all__ = [
     "Submit",
     "Timers",
     "TransitionLog",
+    "Wake",
+    "Wakes",
     "WentOrNot",
     "WorkflowStates",
 ]

@@ -27,5 +27,5 @@ class Members(Protocol):
         ...
 
     async def free(self) -> Sequence[int]:
-        """Return the partitions that nobody holds, or whose lease is over."""
+        """Return the partitions without an owner or a valid lease that nobody has locked."""
         ...

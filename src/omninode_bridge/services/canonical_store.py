@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
@@ -20,6 +20,7 @@ import orjson
 from omninode_bridge.core.commit import Accepted, Refusal
 from omninode_bridge.core.message import FSM_STATE_TRANSITIONED, content_hash
 from omninode_bridge.core.reducer import Absorbed, Snapshot, seal_reply
+from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.entities import ModelWorkflowState
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
@@ -29,6 +30,7 @@ from omninode_bridge.infrastructure.state_replacement import replace_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from datetime import timedelta
 
     import asyncpg
 
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 
 SQL: Final = Statements("omninode_bridge.services", "canonical_store.sql")
 
-LEASE: Final = timedelta(seconds=3)
-"""Takeover within 5 s of a death leaves two for noticing it, for taking, and for a slow machine."""
 SEGMENT_ENTRIES: Final = 200_000
 
 
@@ -121,9 +121,13 @@ class CanonicalStoreService:
 
     @asynccontextmanager
     async def locked(self, partition: int) -> AsyncIterator[_Locked]:
-        """Hold the partition's row in one transaction, which ends with the context."""
+        """Hold the partition's row in one transaction, which ends with the context.
+
+        The server ends it when we are silent for longer than a lease, as if we were cut off.
+        """
+        silence_ms = str(round(self._lease.total_seconds() * 1000))
         async with self._database.transaction() as connection:
-            await connection.fetchval(SQL["lock_partition"], partition)
+            await connection.fetchval(SQL["lock_partition"], partition, silence_ms)
             yield _Locked(self, connection, partition)
 
     async def try_commit(

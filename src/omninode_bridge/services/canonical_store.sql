@@ -23,10 +23,13 @@ FROM event_log_commit_v1(
     $40);
 
 -- name: lock_partition
--- $1 partition INT. Waits for whoever commits there, a backend whose client is gone included:
--- what it did is visible to every statement after this one (READ COMMITTED).
+-- $1 partition INT, $2 milliseconds TEXT. Waits for whoever commits there, a backend whose client is
+-- gone included: what it did is visible to every statement after this one (READ COMMITTED). Should
+-- our client go, or stand still, while we hold the row, the server ends this transaction after $2:
+-- otherwise nobody could take the partition until the connection is found dead, hours later.
 -- Found from behind: rule 3 of migration 009.
-SELECT partition FROM event_log_partitions WHERE partition BETWEEN $1 AND $1
+SELECT partition, set_config('idle_in_transaction_session_timeout', $2, TRUE)
+FROM event_log_partitions WHERE partition BETWEEN $1 AND $1
 ORDER BY partition DESC LIMIT 1 FOR UPDATE;
 
 -- name: recall

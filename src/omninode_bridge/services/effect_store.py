@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from omninode_bridge.core.effects import LoggedIntent, OpenEffect
+from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.rows import columns, logged_intent
@@ -18,6 +19,7 @@ from omninode_bridge.ports import CutOff, EffectPage, EffectsBegun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import timedelta
     from uuid import UUID
 
     import asyncpg
@@ -40,9 +42,12 @@ class EffectStoreService:
         codec: Codec,
         *,
         handlers: Database | None = None,
+        lease: timedelta = LEASE,
         segment_entries: int = SEGMENT_ENTRIES,
     ) -> None:
         """`segment_entries` is how many intents a segment of their log holds.
+
+        A transaction that has ended an effect, and does not end itself within `lease`, is undone.
 
         `handlers` are the connections that are lent to transactional handlers: others than
         `database`, so that slow ones leave the loops theirs, and reset when they come back.
@@ -50,6 +55,7 @@ class EffectStoreService:
         self._database = database
         self._handlers = handlers or database
         self._codec = codec
+        self.silence_ms = str(round(lease.total_seconds() * 1000))
         self._segment_entries = segment_entries
 
     async def begin(self, partition: int, ordered: Sequence[str]) -> EffectsBegun:
@@ -199,7 +205,8 @@ class _EffectTransaction:
 
     async def end(self, ended: EndedEffect) -> Literal["ended", "over", "not_owner"]:
         arguments = self._store._arguments(self._partition, self._owner, [ended], [], 0)  # noqa: SLF001 - one idea in two classes: a transaction needs its connection
-        new = await self.connection.fetchval(SQL["settle"], *arguments)
+        held = (*arguments, self._store.silence_ms)
+        new = await self.connection.fetchval(SQL["settle_held"], *held)
         if new is None:
             return "not_owner"
         return "ended" if new else "over"

@@ -85,6 +85,15 @@ SELECT effects_settle_v1(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
     $21, $22, $23, $24, $25, $26, $27, $28);
 
+-- name: settle_held
+-- $29 milliseconds TEXT; the others are with the function (migration 011). In the transaction of a
+-- handler: from here to its end it holds the partition's row, and should its client go meanwhile, the
+-- server ends it after $29.
+SELECT effects_settle_v1(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27, $28),
+    set_config('idle_in_transaction_session_timeout', $29, TRUE);
+
 -- name: of_action
 -- $1 action id UUID. How the effects of an action ended, and those that did not yet.
 SELECT intent_id, status, attempts, detail, finished_at, NULL::TIMESTAMPTZ AS due_at

@@ -39,7 +39,7 @@ class MemberService:
         await self._database.execute(SQL["leave"], member)
 
     async def free(self) -> list[int]:
-        """Return the partitions that nobody holds, or whose lease is over."""
+        """Return the partitions without an owner or a valid lease that nobody has locked."""
         rows = await self._database.fetch(SQL["free"])
         return [row["partition"] for row in rows]
 

@@ -25,6 +25,10 @@ DELETE FROM event_log_members WHERE member IN (
 DELETE FROM event_log_members;
 
 -- name: free
--- What can be taken.
+-- What can be taken at once: a partition under somebody's lock is left out. A commit that lasts
+-- longer than the lease lengthens it at its end, and a backend whose client has gone in the middle of
+-- a transaction is ended by the server before long (`lock_partition`): neither is worth a wait, which
+-- would keep us from saying that we are here, and from the other partitions.
 SELECT partition FROM event_log_partitions
-WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY partition;
+WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY partition
+FOR KEY SHARE SKIP LOCKED;

@@ -40,6 +40,7 @@ Call = Literal[
     "members.beat",
     "members.leave",
     "members.free",
+    "wakes.hear",
     "outcomes.cleanup_expired",
     "segments.drop_segments",
 ]

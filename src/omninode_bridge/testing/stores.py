@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from omninode_bridge.testing.commits import commit_in
 from omninode_bridge.testing.tables import Changes, Lease, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
     from datetime import timedelta
 
     from omninode_bridge.core.commit import Accepted, ActionName, Commit, Refusal, Remembered
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     )
     from omninode_bridge.core.reducer import Codec, KeyType, Snapshot
     from omninode_bridge.core.sharing import Member
-    from omninode_bridge.ports import Clock
+    from omninode_bridge.ports import Clock, Wake
     from omninode_bridge.testing.interruptions import Interruptions
-    from omninode_bridge.testing.tables import Tables
+    from omninode_bridge.testing.tables import Partition, Tables
 
 
 class MemoryCanonicalStore:
@@ -168,9 +169,12 @@ class MemoryLeases:
         with self._interruptions.around("leases.renew"):
             renewed: list[int] = []
             for number, partition in enumerate(self._tables):
+                if _lease_of(partition, owner) is None:
+                    continue
                 async with partition.lock:
-                    if partition.lease is not None and partition.lease.owner == owner:
-                        partition.lease.until = self._clock() + lease
+                    ours = _lease_of(partition, owner)
+                    if ours is not None:
+                        ours.until = self._clock() + lease
                         renewed.append(number)
             return renewed
 
@@ -181,6 +185,11 @@ class MemoryLeases:
                 async with partition.lock:
                     if partition.lease is not None and partition.lease.owner == owner:
                         partition.lease = None
+
+
+def _lease_of(partition: Partition, owner: UUID) -> Lease | None:
+    held = partition.lease
+    return held if held is not None and held.owner == owner else None
 
 
 class MemoryMembers:
@@ -207,14 +216,38 @@ class MemoryMembers:
             self._tables.members.pop(member, None)
 
     async def free(self) -> list[int]:
-        """Return the partitions that nobody holds, or whose lease is over."""
+        """Return the partitions without an owner or a valid lease that nobody has locked."""
         with self._interruptions.around("members.free"):
             now = self._clock()
             return [
                 number
                 for number, partition in enumerate(self._tables)
-                if partition.lease is None or partition.lease.until < now
+                if not partition.lock.locked()
+                and (partition.lease is None or partition.lease.until < now)
             ]
+
+
+class MemoryWakes:
+    """Implements the port `Wakes`: whoever shares the world hears, the teller included."""
+
+    def __init__(self, interruptions: Interruptions) -> None:
+        """Begin with nobody listening."""
+        self._interruptions = interruptions
+        self._listening: list[Callable[[Wake], None]] = []
+
+    def tell(self, wake: Wake) -> None:
+        """Say that there is something to look at."""
+        for heard in self._listening:
+            asyncio.get_running_loop().call_soon(heard, wake)
+
+    async def hear(self, heard: Callable[[Wake], None]) -> None:
+        """Hear what is told until cancelled."""
+        with self._interruptions.around("wakes.hear"):
+            self._listening.append(heard)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._listening.remove(heard)
 
 
 class MemoryOutcomes:

@@ -7,9 +7,9 @@ Rule 2: no clock and no dice of its own, and no waiting but for locks: what happ
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.testing.effects import MemoryEffects
 from omninode_bridge.testing.interruptions import Interruptions
@@ -26,18 +26,19 @@ from omninode_bridge.testing.stores import (
     MemoryLeases,
     MemoryMembers,
     MemoryOutcomes,
+    MemoryWakes,
 )
 from omninode_bridge.testing.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
 
     from omninode_bridge.core.message import ReducerGaveUp
     from omninode_bridge.core.reducer import KeyType
     from omninode_bridge.ports import Clock, LoggedProjection, LoggedTransition
     from omninode_bridge.testing.interruptions import Call, When
 
-LEASE: Final = timedelta(seconds=5)
 SEGMENT_ENTRIES: Final = 200_000
 
 
@@ -45,8 +46,8 @@ class MemoryWorld:
     """The ports of a bridge, all over one store.
 
     They are `store` (which recalls outcomes as well), `actions`, `timers`, `intents`, `effects`,
-    `projections`, `leases`, `members`, `outcomes` (which cleans them), `segments`, `hints`, and
-    what looks: `transition_log`, `projection_list`.
+    `projections`, `leases`, `members`, `wakes`, `outcomes` (which cleans them), `segments`,
+    `hints`, and what looks: `transition_log`, `projection_list`.
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -85,6 +86,7 @@ class MemoryWorld:
         self.projections = MemoryProjectionLog(tables, interruptions)
         self.leases = MemoryLeases(tables, interruptions, clock)
         self.members = MemoryMembers(tables, interruptions, clock)
+        self.wakes = MemoryWakes(interruptions)
         self.outcomes = MemoryOutcomes(tables, interruptions, clock)
         self.transition_log = MemoryTransitionLog(tables)
         self.projection_list = MemoryProjectionList(tables)
