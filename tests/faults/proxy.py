@@ -1,4 +1,4 @@
-"""A proxy between a bridge and its server, which loses answers and cuts connections."""
+"""A proxy between a bridge and its server: it loses answers, cuts connections, or goes silent."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class LossyProxy:
         self.url = parts._replace(query=f"host={host}&port=5432").geturl()
         self.answers_lost = 0
         self._lose = False
+        self.passes = asyncio.Event()
+        self.passes.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -45,6 +47,7 @@ class LossyProxy:
         """Cut what is open and stop listening."""
         assert self._server is not None
         self._server.close()
+        self.passes.set()
         self.cut()
         await asyncio.gather(*self._pumps, return_exceptions=True)
         shutil.rmtree(self._folder)
@@ -58,7 +61,16 @@ class LossyProxy:
         for writer in list(self._writers):
             writer.close()
 
+    def go_silent(self) -> None:
+        """Pass nothing on, as a network that is gone: no side hears that the other is away."""
+        self.passes.clear()
+
+    def speak(self) -> None:
+        """Pass on again, first of all what came meanwhile."""
+        self.passes.set()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.passes.wait()
         server_reader, server_writer = await asyncio.open_unix_connection(self._server_socket)
         connection = _Connection(self, writer, server_writer)
         self._writers |= {writer, server_writer}
@@ -103,6 +115,7 @@ class _Connection:
                     self._committing = False
                     if self._proxy.loses():
                         break
+                await self._proxy.passes.wait()
                 writer.write(data)
                 await writer.drain()
         for each in self._writers:
