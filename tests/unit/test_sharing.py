@@ -42,12 +42,23 @@ def test_only_the_newcomer_gains_and_nobody_loses_by_a_leave(
 
 
 def test_who_has_another_app_than_the_eldest_waits_for_it() -> None:
-    there = members("a", "b", "a", "b")
-    assert shares(there, 4) == [2, 0, 2, 0]
+    there = members("a", "a", "b", "b")
+    assert shares(there, 4) == [2, 2, 0, 0]
     assert [share_of(each.member, there, 4).waits_for for each in there] == [
-        *(None, "process 0", None, "process 0")
+        *(None, None, "process 0", "process 0")
     ]
-    assert shares(there[1:2] + there[3:], 4) == [2, 2]
+    assert shares(there[1:], 4) == [4, 0, 0]
+    assert shares(there[2:], 4) == [2, 2]
+
+
+def test_who_comes_behind_one_that_waits_waits_as_well() -> None:
+    there = members("a", "b", "a")
+    assert shares(there, 4) == [4, 0, 0]
+    assert [share_of(each.member, there, 4).waits_for for each in there] == [
+        *(None, "process 0", "process 1")
+    ]
+    # The one that serves goes: its equal has not begun, so it has nothing to lose to the other.
+    assert shares(there[1:], 4) == [4, 0]
 
 
 def test_an_app_is_its_key_types_their_versions_and_its_effects() -> None:

@@ -79,7 +79,7 @@ class Outage:
                 say("the database is away: waiting for it")
                 self._quiet_until = time.monotonic() + SAY_AWAY_EVERY_S
             case AnotherAppServes(name):
-                say(f"{name} serves this database with another application: waiting for its end")
+                say(f"{name} came first, with another application: waiting for its end")
             case _:
                 pass
 

@@ -55,7 +55,7 @@ class OwnershipChanged:
 
 @dataclass(frozen=True, slots=True)
 class AnotherAppServes:
-    """This process waits: `name` serves the partitions, with other key types or effects."""
+    """This process waits: `name` came before it, with other key types, versions or effects."""
 
     name: str
 

@@ -4,8 +4,9 @@ Rule 1: shares differ by one at most, and together they are all partitions. The 
 Rule 2: nobody's share grows because another joins, and nobody's shrinks because one leaves: the
         share of rank r among n is ceil((P - r) / n), which only falls when r or n grow, and a
         newcomer has the last rank. So the partitions that move are those that must.
-Rule 3: partitions are shared by those with the app of the eldest. An owner that does not know a key
-        type would give its actions up; who comes with another app waits until these have gone.
+Rule 3: partitions are shared by those who came before the first one with another app than the
+        eldest. An owner that does not know a key type would give its actions up, so who comes with
+        another app waits until these have gone; and nobody who comes later keeps it waiting.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -43,12 +45,13 @@ class Share:
 
 def share_of(member: UUID, members: Sequence[Member], partitions: int) -> Share:
     """Return the share of `member`, one of `members`, who stand in the order of their coming."""
-    eldest = members[0]
-    equals = [each.member for each in members if each.app == eldest.app]
-    if member not in equals:
-        return Share(0, waits_for=eldest.name)
-    rank = equals.index(member)
-    return Share(-(-(partitions - rank) // len(equals)), rank)
+    equals = list(takewhile(lambda each: each.app == members[0].app, members))
+    rank = [each.member for each in members].index(member)
+    if rank < len(equals):
+        return Share(-(-(partitions - rank) // len(equals)), rank)
+    ours = members[rank].app
+    first = next(each for each in members if each.app != ours)
+    return Share(0, waits_for=first.name)
 
 
 def app_print(key_types: Mapping[str, int], effect_types: Iterable[str]) -> str:
