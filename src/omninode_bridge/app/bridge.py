@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from omninode_bridge.app.declaring import App
+    from omninode_bridge.infrastructure.postgres.embedded import Writers
     from omninode_bridge.ports import Hints
 
 LOOP_CONNECTIONS_MAX: Final = 16
@@ -78,13 +79,12 @@ class Bridge(Doors):
         Without either, the embedded database of this user's data folder is used. `partitions` is
         for a new database (4 by default); an existing one keeps its number. `redis_url` names a
         Redis that processes share to save work on actions that are asked again (the extra `redis`);
-        it decides nothing, and may be away. With `writing=False`
-        the bridge only reads, beside any writer. `observe` is told the facts of
-        `core.observation`. `on_wait` is called once if another writer holds the data folder and
-        has to be waited for. With `pure_reducer=False` the bridge takes the direct path: a
-        transaction for each action instead of batches folded in memory, with the same outcomes and
-        many times slower. It can be chosen anew each time, and bridges of both kinds may share a
-        server.
+        it decides nothing, and may be away. With `writing=False` the bridge only reads, beside any
+        writer. `observe` is told the facts of `core.observation`. `on_wait` is called once if
+        somebody has the data folder alone and has to be waited for; other bridges share it. With
+        `pure_reducer=False` the bridge takes the direct path: a transaction for each action instead
+        of batches folded in memory, with the same outcomes and many times slower. It can be chosen
+        anew each time, and bridges of both kinds may share a server.
 
         Raises:
             ConfigurationError: what is asked for does not fit the database that is there, or Redis
@@ -93,7 +93,7 @@ class Bridge(Doors):
         """
         async with AsyncExitStack() as stack:
             new_hints = None if redis_url is None else redis_hints(redis_url)
-            connect = await reach_database(
+            connect, writers = await reach_database(
                 stack, data_dir, database_url, writing=writing, on_wait=on_wait
             )
             reads = Database(connect, connections_max=READ_CONNECTIONS_MAX)
@@ -109,12 +109,11 @@ class Bridge(Doors):
                 bridge._nodes = bridge._open_doors()
                 loops = Database(connect, connections_max=LOOP_CONNECTIONS_MAX)
                 await stack.enter_async_context(loops)
-                alone = database_url is None
                 hints: Hints | None = None
                 if new_hints is not None:
                     hints = await stack.enter_async_context(new_hints(bridge._observers.tell))
                 await bridge._start(
-                    stack, loops, connect, hints, alone=alone, pure_reducer=pure_reducer
+                    stack, loops, connect, hints, writers, pure_reducer=pure_reducer
                 )
             try:
                 yield bridge
@@ -127,19 +126,20 @@ class Bridge(Doors):
         loops: Database,
         connect: Mapping[str, Any],
         hints: Hints | None,
+        writers: Writers | None,
         *,
-        alone: bool,
         pure_reducer: bool,
     ) -> None:
         """Start the loops on their own connections, so that reads never hold commits up.
 
-        `alone`: we hold the data folder's writer lock, so leases that are left are a dead one's.
+        Who is the only writer of a data folder knows that leases that are left are a dead one's.
         """
         leases = LeaseService(loops, self.partitions)
         members = MemberService(loops)
-        if alone:
+        if writers is not None and writers.alone:
             await leases.break_all()
             await members.forget_all()
+            await writers.share()
         effect_types = self.app.effect_types()
         lent = sum(each.concurrency for each in effect_types.values() if each.transactional)
         handlers = None

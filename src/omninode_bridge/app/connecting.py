@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.infrastructure.postgres.database import Database
+    from omninode_bridge.infrastructure.postgres.embedded import Writers
     from omninode_bridge.infrastructure.redis_hints import RedisHints
 
 PARTITIONS: Final = 4
@@ -33,8 +34,10 @@ async def reach_database(
     *,
     writing: bool,
     on_wait: Callable[[], None] | None,
-) -> Mapping[str, Any]:
-    """Return how to connect to a migrated database; `stack` holds an embedded server.
+) -> tuple[Mapping[str, Any], Writers | None]:
+    """Return how to connect to a migrated database, and the writers of a data folder.
+
+    `stack` holds an embedded server. There are no writers where we only read, or on a server.
 
     Raises:
         ConfigurationError: both places are given, or the server's database lacks migrations.
@@ -45,14 +48,13 @@ async def reach_database(
             raise ConfigurationError(message)
         connect = {"dsn": database_url}
         await _require_migrated(connect)
-        return connect
+        return connect, None
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     server = EmbeddedServer(folder)
-    if writing:
-        await stack.enter_async_context(server.writing(on_wait))
+    writers = await stack.enter_async_context(server.sharing(on_wait)) if writing else None
     address = await stack.enter_async_context(server.use())
     await migrations.upgrade(address.connect_arguments)
-    return address.connect_arguments
+    return address.connect_arguments, writers
 
 
 def default_data_dir() -> Path:

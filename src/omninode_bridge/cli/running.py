@@ -128,7 +128,7 @@ class Place:
 
     @asynccontextmanager
     async def writing(self, app: App, observe: Observe = ignore) -> AsyncIterator[Bridge]:
-        """Open a bridge that writes; wait for another writer of the data folder, and say so.
+        """Open a bridge that writes; wait for who has the data folder alone, and say so.
 
         `observe` is told the facts from the first one on.
         """

@@ -15,7 +15,7 @@ from omninode_bridge.infrastructure.postgres.embedded.errors import (
     ServerStartFailed,
     WrongPostgresVersion,
 )
-from omninode_bridge.infrastructure.postgres.embedded.server import EmbeddedServer
+from omninode_bridge.infrastructure.postgres.embedded.server import EmbeddedServer, Writers
 
 __all__ = [
     "BinariesMissing",
@@ -28,6 +28,7 @@ __all__ = [
     "ServerAccountMissing",
     "ServerAddress",
     "ServerStartFailed",
+    "Writers",
     "WrongPostgresVersion",
     "postgres_binaries",
 ]

@@ -66,7 +66,7 @@ class DataFolder:
 
     @property
     def writer_lock(self) -> Path:
-        """Held by the one process that writes."""
+        """Shared by all who write; held alone by who may have no other writer beside it."""
         return self.path / "writer.lock"
 
     @property

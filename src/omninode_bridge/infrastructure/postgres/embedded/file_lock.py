@@ -42,6 +42,22 @@ class HeldLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
+    async def share(self) -> None:
+        """Share the lock with others from now on; it was ours alone.
+
+        The kernel does that in two steps: one who waits to have it alone may come between, and we
+        wait for its end. So nothing may have begun yet that is not to be broken by such a one.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(pause_s)
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
+            else:
+                return
+
     def release(self) -> None:
         """Let go. A second call does nothing."""
         if self._descriptor >= 0:

@@ -35,13 +35,14 @@ from omninode_bridge.infrastructure.postgres.embedded.data_folder import (
     open_data_folder,
     usable,
 )
-from omninode_bridge.infrastructure.postgres.embedded.errors import ServerStartFailed
+from omninode_bridge.infrastructure.postgres.embedded.errors import LockTimeout, ServerStartFailed
 from omninode_bridge.infrastructure.postgres.embedded.file_lock import (
     HeldLock,
     holder_of,
     holding,
     is_locked,
     lock_file,
+    try_lock,
 )
 from omninode_bridge.infrastructure.postgres.embedded.socket_folder import (
     find_socket_folder,
@@ -58,9 +59,26 @@ START_WAIT_S: Final = 300.0
 """Recovery after a crash replays at most `max_wal_size`; a slow disk takes minutes for that."""
 STOP_WAIT_S: Final = 60.0
 WRITER_WAIT_S: Final = 3600.0
+QUIET_S: Final = 2.0
+"""One who comes first is alone for as long as it takes to clear up: nothing to be told about."""
 _STARTS_MAX: Final = 5
 _LOOK_S: Final = 0.005
 _REPORT_BYTES_MAX: Final = 64 * 1024
+
+
+class Writers:
+    """Those who write to a data folder, as one of them sees them."""
+
+    def __init__(self, lock: HeldLock, *, alone: bool) -> None:
+        """`lock` is ours, and nobody else's if we are `alone`."""
+        self._lock = lock
+        self.alone = alone
+
+    async def share(self) -> None:
+        """Let others in, if we were alone."""
+        if self.alone:
+            await self._lock.share()
+            self.alone = False
 
 
 class EmbeddedServer:
@@ -99,7 +117,7 @@ class EmbeddedServer:
     async def writing(
         self, on_wait: Callable[[], None] | None = None, *, wait_s: float = WRITER_WAIT_S
     ) -> AsyncIterator[None]:
-        """Be the only writer: in this block no other process is in its own on the same folder.
+        """Be the only writer: in this block nobody else writes to the same folder.
 
         `on_wait` is called once if another writer has to be waited for; `writer()` then names it.
 
@@ -112,6 +130,35 @@ class EmbeddedServer:
         try:
             lock.sign()
             yield
+        finally:
+            lock.release()
+
+    @asynccontextmanager
+    async def sharing(
+        self, on_wait: Callable[[], None] | None = None, *, wait_s: float = WRITER_WAIT_S
+    ) -> AsyncIterator[Writers]:
+        """Write beside others: in this block nobody is in `writing` on the same folder.
+
+        Who comes when nobody else writes is alone until it calls `share`, and others wait for that.
+        `on_wait` is called once if somebody who is alone has to be waited for, beyond a moment.
+
+        Raises:
+            LockTimeout: when who is alone did not finish within `wait_s`.
+        """
+        folder = open_data_folder(self.data_dir)
+        with usable(folder.path):
+            lock = try_lock(folder.writer_lock)
+            alone = lock is not None
+            if lock is None:
+                try:
+                    lock = await lock_file(folder.writer_lock, shared=True, wait_s=QUIET_S)
+                except LockTimeout:
+                    lock = await lock_file(
+                        folder.writer_lock, shared=True, wait_s=wait_s, on_wait=on_wait
+                    )
+        try:
+            lock.sign()
+            yield Writers(lock, alone=alone)
         finally:
             lock.release()
 

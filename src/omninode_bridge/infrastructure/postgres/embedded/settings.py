@@ -23,7 +23,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
     # --- who can reach it: nobody but the account that started it, over a socket in its folder
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "80",  # one that writes (36), a few that look (8), and somebody's psql
+    "max_connections": "200",  # four that write (37), a few that look (8), and somebody's psql
     # --- durability: the defaults, said aloud so that nothing else can switch them off
     "fsync": "on",
     "synchronous_commit": "on",
