@@ -32,9 +32,11 @@ KEYS: Final = [f"counter:{n}" for n in range(40)]
 
 
 @asynccontextmanager
-async def serving(database_url: str, *program: str, direct: bool = False) -> AsyncIterator[Process]:
+async def serving(
+    database_url: str, *program: str, served: str = "tests.bridges:app", direct: bool = False
+) -> AsyncIterator[Process]:
     """Run `run --app`, or another Python program, in a process; yield when it says it is ready."""
-    run = ("run", "--app", "tests.bridges:app", "--database-url", database_url, "--json")
+    run = ("run", "--app", served, "--database-url", database_url, "--json")
     process = await asyncio.create_subprocess_exec(
         *((sys.executable, *program) if program else (PROGRAM, *run)),
         stdin=asyncio.subprocess.PIPE,

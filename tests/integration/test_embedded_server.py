@@ -44,7 +44,7 @@ IN_FORCE: Final = {
     "TimeZone": "UTC",
     "jit": "off",
     "shared_buffers": "256MB",
-    "max_connections": "80",
+    "max_connections": "200",
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",
     "wal_compression": "off",

@@ -9,7 +9,9 @@ import platformdirs
 
 from omninode_bridge.core.errors import ConfigurationError
 from omninode_bridge.infrastructure.postgres import migrations
+from omninode_bridge.infrastructure.postgres.database import translated
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
+from omninode_bridge.infrastructure.postgres.pooling import with_pooler_seen
 from omninode_bridge.services.event_log import EventLogService
 from omninode_bridge.settings import check_redis_url
 
@@ -46,9 +48,9 @@ async def reach_database(
         if data_dir is not None:
             message = "give data_dir or database_url, not both"
             raise ConfigurationError(message)
-        connect = {"dsn": database_url}
-        await _require_migrated(connect)
-        return connect, None
+        await _require_migrated({"dsn": database_url})
+        with translated():
+            return await with_pooler_seen({"dsn": database_url}), None
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     server = EmbeddedServer(folder)
     writers = await stack.enter_async_context(server.sharing(on_wait)) if writing else None

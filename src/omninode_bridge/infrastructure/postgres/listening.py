@@ -10,12 +10,10 @@ import asyncpg
 
 from omninode_bridge.core.errors import DatabaseUnavailable
 from omninode_bridge.infrastructure.postgres.database import translated
-from omninode_bridge.infrastructure.postgres.statements import Statements
+from omninode_bridge.infrastructure.postgres.pooling import SQL, is_pooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-SQL: Final = Statements("omninode_bridge.infrastructure.postgres", "listening.sql")
 
 PROBE_S: Final = 5.0
 """How often a silent connection is asked whether it lives, and how long it may take to answer."""
@@ -30,12 +28,12 @@ async def listen(connect: Mapping[str, Any], channel: str, heard: Callable[[str]
     Raises:
         DatabaseUnavailable: the connection cannot be made, or is lost.
     """
+    if is_pooled(connect):
+        return
     with translated():
         connection = await asyncpg.connect(**connect, timeout=PROBE_S, command_timeout=PROBE_S)
     try:
         with translated():
-            if await connection.fetchval(SQL["backend"]) != connection.get_server_pid():
-                return
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _connection: lost.set())
             await connection.add_listener(channel, lambda *notified: heard(notified[-1]))
