@@ -51,6 +51,7 @@ from omninode_bridge.core.observation import (
     WatermarkRegressed,
 )
 from omninode_bridge.core.orchestration import RunContract, RunOutcome, StepOutcome
+from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.projection import Projection
 from omninode_bridge.core.reducer import Rejection, Transition
 from omninode_bridge.infrastructure.contracts import load_run_contract
@@ -117,5 +118,6 @@ __all__ = [
     "YamlValue",
     "default_data_dir",
     "load_run_contract",
+    "partition_of",
     "read_yaml",
 ]

@@ -375,6 +375,7 @@ def test_the_version_is_told() -> None:
         ["stamp", "."],
         ["list", "--limit", "0"],
         ["bench", "--mode", "sideways"],
+        ["bench", "--mode", "hot", "--processes", "2"],
         ["no-such-command"],
     ],
 )
@@ -396,6 +397,26 @@ def test_bench_measures_runs_too(server_folder: Path) -> None:
     }
     assert (figures["mode"], figures["not_completed"]) == ("saga", 0)
     assert figures["runs_per_s"] > 0
+
+
+def test_bench_compares_processes_that_share_with_one(server_folder: Path) -> None:
+    done = run(
+        *(PROGRAM, "bench", "--processes", "2", "--clients", "20", "--seconds", "0.5", "--json"),
+        folder=server_folder,
+        TMPDIR=str(server_folder),
+    )
+    assert done.status == 0, done.words
+    figures = done.object()
+    assert set(figures) == {
+        *("mode", "processes", "clients", "seconds", "alone_per_s", "local_per_s"),
+        *("crossing_per_s", "local_ratio", "crossing_ratio", "alone_p50_ms", "local_p50_ms"),
+        *("crossing_p50_ms", "crossing_p99_ms", "not_committed", "pgbench_tps"),
+    }
+    assert (figures["processes"], figures["not_committed"]) == (2, 0)
+    assert min(figures["alone_per_s"], figures["local_per_s"], figures["crossing_per_s"]) > 0
+    assert figures["crossing_ratio"] == round(figures["crossing_per_s"] / figures["alone_per_s"], 2)
+    assert "Warning" not in done.words
+    assert list(server_folder.iterdir()) == []
 
 
 def test_bench_prints_its_figures_and_leaves_nothing_behind(server_folder: Path) -> None:

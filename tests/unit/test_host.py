@@ -656,6 +656,16 @@ async def test_an_outcome_is_not_looked_for_before_its_action_is_due(
     await door.ended(1)
 
 
+async def test_what_was_just_answered_is_looked_for_no_more() -> None:
+    answers = Answers()
+    clock = SettableClock()
+    one, other = action(), action()
+    futures = [await waiting(answers, each) for each in (one, other)]
+    answers.answer(one, outcome_of(one))
+    assert answers.decidable(clock()) == [(other.workflow_key, other.action_id)], "at once"
+    futures[1].cancel()
+
+
 async def test_who_still_waits_when_the_host_has_closed_hears_that_nobody_knows() -> None:
     answers = Answers()
     one = await waiting(answers, action())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from omninode_bridge.bench import Load, Saga, app
+from omninode_bridge.bench import Load, Processes, Saga, app
 from omninode_bridge.cli import output
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, Place, find_place, run
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
@@ -19,7 +19,7 @@ from omninode_bridge.infrastructure.postgres.pgbench import pgbench_tps
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from omninode_bridge.bench import Figures, SagaFigures
+    from omninode_bridge.bench import Figures, SagaFigures, SharedFigures
 
 
 def bench(
@@ -29,16 +29,29 @@ def bench(
     ] = "spread",
     clients: Annotated[int, typer.Option(min=1, help="Asks in flight.")] = 1_000,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 10.0,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Compare one process with so many that share.")
+    ] = 1,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure confirmed actions, or runs, per second, with pgbench on the same server just before.
 
+    With --processes N, measure what sharing costs: one process, then N of which each asks for keys
+    of its own partitions, then N of which half of the asks cross to another one.
+
     On an embedded database of its own that is gone afterwards, unless one is named.
     """
-    load = Saga(clients, seconds) if mode == "saga" else Load(mode, clients, seconds)
-    figures = run(_bench(data_dir, database_url, load))
+    figures: Figures | SagaFigures | SharedFigures
+    if processes > 1:
+        if mode != "spread":
+            message = f"several processes are compared with --mode spread, not with {mode}"
+            raise typer.BadParameter(message)
+        figures = run(_compare(data_dir, database_url, Processes(processes, clients, seconds)))
+    else:
+        load = Saga(clients, seconds) if mode == "saga" else Load(mode, clients, seconds)
+        figures = run(_bench(data_dir, database_url, load))
     if as_json:
         output.print_json(figures.as_dict())
     else:
@@ -49,13 +62,28 @@ async def _bench(
     data_dir: Path | None, database_url: str | None, load: Load | Saga
 ) -> Figures | SagaFigures:
     async with _place(data_dir, database_url) as place, _url(place) as url:
-        yardstick = await pgbench_tps(url)
-        if yardstick is None:
-            output.say("pgbench is not here: there is no yardstick")
+        yardstick = await _yardstick(url)
         async with place.writing(app) as bridge:
             if isinstance(load, Load):
                 bridge.observe(load.observe)
             return await load.run(bridge, yardstick)
+
+
+async def _compare(
+    data_dir: Path | None, database_url: str | None, processes: Processes
+) -> SharedFigures:
+    async with _place(data_dir, database_url) as place, _url(place) as url:
+        yardstick = await _yardstick(url)
+        async with place.writing(app) as bridge:  # makes what is lacking, and gives everything back
+            partitions = bridge.partitions
+        return await processes.run(url, partitions, yardstick)
+
+
+async def _yardstick(url: str) -> float | None:
+    tps = await pgbench_tps(url)
+    if tps is None:
+        output.say("pgbench is not here: there is no yardstick")
+    return tps
 
 
 @asynccontextmanager

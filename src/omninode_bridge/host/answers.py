@@ -72,13 +72,18 @@ class Answers:
     def decidable(self, now: datetime) -> list[ActionName]:
         """Return what is waited for and may be decided: not what is due later for all its askers.
 
-        What is due later costs nothing before: no look at each of them.
+        What is due later costs nothing before: no look at each of them. Who has just been answered
+        is left out, though it is forgotten only a turn of the loop later.
         """
         while self._later and self._later[0][0] <= now:
             _, name = heappop(self._later)
             if name in self._waiting:
                 self._decidable[name] = None
-        return list(self._decidable)
+        return [
+            name
+            for name in self._decidable
+            if not all(future.done() for _, future in self._waiting[name])
+        ]
 
     def answer(self, decided: SealedAction, outcome: Outcome) -> bool:
         """Tell everyone who waits for this action; who asked for another content is told that.
