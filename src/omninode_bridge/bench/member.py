@@ -1,8 +1,8 @@
 """One of several processes under load: `python -m omninode_bridge.bench.member`.
 
 Its arguments are URL CLIENTS SECONDS. It opens a bridge and says which partitions it owns, a list
-in JSON, each time it reads a line `owned`. At a line with a number from 0 to 1 it measures, and says
-what: that share of its asks goes to keys of the other processes. It ends with its standard input.
+in JSON, each time it reads a line `owned`. At a line with a number from 0 to 1 it measures, and
+says what: that share of its asks goes to keys of other processes. It ends with its standard input.
 """
 
 from __future__ import annotations
