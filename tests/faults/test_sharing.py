@@ -223,7 +223,7 @@ async def test_whose_network_goes_in_its_transaction_is_replaced_within_five_sec
                 held.extend(await holding_still(database_url))
                 if not held:
                     proxy.speak()
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.2)
 
         assert await longest_gap_s(b, go_silent) < 5
         await until_shared(database_url, 4)
