@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import pytest
@@ -38,11 +38,10 @@ from tests.hosts import hosted as hosted_on
 from tests.unit.workers import NewIds, action, some_turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from omninode_bridge.core.commit import ActionName, Remembered
     from omninode_bridge.core.message import SealedAction
-    from omninode_bridge.ports import CanonicalStore, LockedPartition
     from omninode_bridge.testing.interruptions import When
 
 PARTITIONS: Final = 3
@@ -622,18 +621,20 @@ async def test_ten_thousand_who_wait_for_what_is_due_later_cost_no_look_at_each(
     assert len(answers._later) <= 100, "who waits no more leaves nothing behind (R13)"
 
 
-class CountingStore:
-    """A canonical store that counts how often a partition is locked."""
+class CountingOutcomes:
+    """Remembered outcomes that count how often they are asked."""
 
     def __init__(self, world: MemoryWorld) -> None:
         """Begin at none."""
         self._world = world
-        self.locks = 0
+        self.looks = 0
 
-    def locked(self, partition: int) -> AbstractAsyncContextManager[LockedPartition]:
-        """Count, and lock."""
-        self.locks += 1
-        return self._world.store.locked(partition)
+    async def recall(
+        self, partition: int, names: Iterable[ActionName]
+    ) -> Mapping[ActionName, Remembered]:
+        """Count, and recall."""
+        self.looks += 1
+        return await self._world.store.recall(partition, names)
 
 
 async def test_an_outcome_is_not_looked_for_before_its_action_is_due(
@@ -641,16 +642,14 @@ async def test_an_outcome_is_not_looked_for_before_its_action_is_due(
 ) -> None:
     monkeypatch.setattr(log_door, "WATCH_S", 0.001)
     world = new_world()
-    counting, answers = CountingStore(world), Answers()
-    door = LogDoor(
-        replace(hosted(world), store=cast("CanonicalStore", counting)), answers, lambda _: None
-    )
+    counting, answers = CountingOutcomes(world), Answers()
+    door = LogDoor(replace(hosted(world), outcomes=counting), answers, lambda _: None)
     one = action(due_at=world.clock() + timedelta(hours=1))
     future = await door.submit_due(one)
     await asyncio.sleep(0.05)  # fifty turns: each of them could look
-    assert counting.locks == 0
+    assert counting.looks == 0
     world.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
-    await until(lambda: counting.locks > 0, "the first look")
+    await until(lambda: counting.looks > 0, "the first look")
     future.cancel()
     door.close()
     await door.ended(1)
