@@ -9,16 +9,19 @@ DIR ?= .
 DATA ?= .data
 # The recipes read these from their environment: a name may hold spaces and quotes.
 export DIR NS DATA
+# Where `make kafka` serves.
+KAFKA_PORT ?= 9092
 
 BIN := .venv/bin
 BRIDGE := $(BIN)/omninode-bridge
 INSTALLED := .venv/.installed
+KAFKA_JARS := tools/kafka/target/lib
 # In this repository's own folder: what git does not track, and git.
 NOT_OURS := .git .venv .data dist __pycache__ .coverage .hypothesis .import_linter_cache \
             .mypy_cache .pytest_cache .ruff_cache
 
 .DELETE_ON_ERROR:
-.PHONY: help run check test lint soak lock wheel diagram clean
+.PHONY: help run check test lint soak lock wheel diagram kafka clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,8 +69,17 @@ wheel: $(INSTALLED) ## Build the wheel into dist/
 diagram: $(INSTALLED) ## Draw docs/architecture/fsm.md from the table of the state machine
 	$(BIN)/python -m omninode_bridge.infrastructure.contracts > docs/architecture/fsm.md
 
+kafka: $(KAFKA_JARS) ## Serve a Kafka broker until Ctrl-C, data in .data/kafka [KAFKA_PORT=9092]
+	@exec tools/kafka/serve $(KAFKA_JARS) "$$DATA/kafka" $(KAFKA_PORT) $$(($(KAFKA_PORT) + 1))
+
+# Copied beside and renamed: half a folder is never taken for a whole one.
+$(KAFKA_JARS): tools/kafka/pom.xml
+	rm -rf $@ $@.new
+	mvn --batch-mode --quiet --file $< -Dlib="$(CURDIR)/$@.new" package
+	@mv $@.new $@ && touch $@
+
 clean: ## Remove what make has made, but not the data in .data
-	rm -rf .venv dist .coverage .coverage.* .hypothesis .import_linter_cache \
+	rm -rf .venv dist tools/kafka/target .coverage .coverage.* .hypothesis .import_linter_cache \
 	  .mypy_cache .pytest_cache .ruff_cache
 	find src tests migrations -name __pycache__ -prune -exec rm -rf {} +
 
