@@ -13,12 +13,17 @@
     ├── BridgeClosed             asked after the bridge was closed, or while it closes
     ├── EffectRefused            raised by an effect's handler: trying again will not help
     ├── ConfigurationError       what the user declared or set cannot work
-    │   └── ContractError        a contract that cannot work, with the line to change
+    │   ├── ContractError        a contract that cannot work, with the line to change
+    │   └── TopicUnfit           a topic of the bus that is there is not as the bridge needs it
     ├── DatabaseUnavailable      PostgreSQL cannot be reached; the loops go on trying
     ├── DatabaseRefused          PostgreSQL refused a statement; trying again will not help
     │   └── ValueRefused         because of a value in it (SQLSTATE class 22 or 54)
+    ├── BusUnavailable           Kafka cannot be reached or does not answer; the loops go on trying
+    ├── BusRefused               Kafka refused a call or a message; trying again will not help
     ├── OwnershipLost            another process has the partition: who worked there stops
     └── BrokenPromise            stored data contradicts a promise: stop and look
+        ├── TopicReplaced        a topic of the bus is not the one that positions were stored for
+        └── MessagesLost         the bus no longer has messages that were never read
 
 Rule 1: errors carry fields; nobody has to parse their sentences.
 Rule 2: what we expect (a conflict, a rejection, a give-up) is a value, not an error.
@@ -187,6 +192,23 @@ class ContractError(ConfigurationError):
         self.detail = detail
 
 
+class TopicUnfit(ConfigurationError):
+    """A topic of the bus is there, and what is set for it would lose, mix up or refuse messages.
+
+    `setting` has the value `actual`, and the bridge needs `needed`.
+    """
+
+    def __init__(self, topic: str, setting: str, actual: str, needed: str, advice: str) -> None:
+        """Name what to change."""
+        super().__init__(
+            f"topic {topic}: {setting} is {actual}, and the bridge needs {needed}. {advice}"
+        )
+        self.topic = topic
+        self.setting = setting
+        self.actual = actual
+        self.needed = needed
+
+
 class DatabaseUnavailable(BridgeError):
     """PostgreSQL cannot be reached, or the connection was lost in the middle of a call.
 
@@ -208,6 +230,23 @@ class ValueRefused(DatabaseRefused):
     """PostgreSQL refused a value (SQLSTATE class 22 or 54); nothing was written."""
 
 
+class BusUnavailable(BridgeError):
+    """Kafka cannot be reached, or has not answered in time.
+
+    After sending this means *unknown*: the messages may or may not be there.
+    """
+
+
+class BusRefused(BridgeError):
+    """Kafka refused a call or a message, for a reason that will still be there next time."""
+
+    def __init__(self, what: str, code: str, detail: str) -> None:
+        """Say `what` was refused; `code` is the name Kafka has for the reason."""
+        super().__init__(f"Kafka refused {what} ({code}): {detail}")
+        self.code = code
+        self.detail = detail
+
+
 class OwnershipLost(BridgeError):
     """The partition belongs to another process now, or its log has moved without us (R12)."""
 
@@ -222,3 +261,40 @@ class BrokenPromise(BridgeError):
 
     It is never repaired silently: stop, look, and decide.
     """
+
+
+class TopicReplaced(BrokenPromise):
+    """A topic of the bus was deleted and made again, or belongs to another cluster.
+
+    What was in the old one and had not been read is gone, and the positions that are stored say
+    nothing about the new one. `stored` and `actual` are `cluster id/topic id`.
+    """
+
+    def __init__(self, topic: str, stored: str, actual: str) -> None:
+        """Carry both."""
+        super().__init__(
+            f"topic {topic} is {actual} now, and the positions that are stored were for {stored}:"
+            " it was deleted and made again, or this is another cluster. What had not been read of"
+            " the old one is gone. Find out what is missing; then forget the positions"
+            f" (`omninode-bridge bus forget {topic}`), and the new topic is begun from its"
+            " beginning."
+        )
+        self.topic = topic
+        self.stored = stored
+        self.actual = actual
+
+
+class MessagesLost(BrokenPromise):
+    """A partition of a topic begins behind the position, or ends before it."""
+
+    def __init__(self, topic: str, partition: int, position: int, detail: str) -> None:
+        """Carry what is needed to look for them."""
+        super().__init__(
+            f"topic {topic}, partition {partition}: position {position} is not in it ({detail})."
+            " Messages were deleted before they were read, or the log was cut. Find out what is"
+            f" missing; then forget the positions (`omninode-bridge bus forget {topic}`), and the"
+            " topic is begun from what is left of it."
+        )
+        self.topic = topic
+        self.partition = partition
+        self.position = position

@@ -12,6 +12,7 @@ STATE_COMMITTED: Final = "onex.evt.omninode-bridge.state-committed.v1"
 STATE_CONFLICT: Final = "onex.evt.omninode-bridge.state-conflict.v1"
 REDUCER_GAVE_UP: Final = "onex.evt.omninode-bridge.reducer-gave-up.v1"
 FSM_STATE_TRANSITIONED: Final = "onex.evt.omninode-bridge.fsm-state-transitioned.v1"
+DEAD_LETTER: Final = "onex.dlq.omninode-bridge.action.v1"
 
 TOPICS: Final = frozenset(
     {
@@ -21,9 +22,17 @@ TOPICS: Final = frozenset(
         STATE_CONFLICT,
         REDUCER_GAVE_UP,
         FSM_STATE_TRANSITIONED,
+        DEAD_LETTER,
     }
 )
 """All there are."""
+
+RELAYED: Final = {
+    "state-committed": STATE_COMMITTED,
+    "reducer-gave-up": REDUCER_GAVE_UP,
+    "fsm-state-transitioned": FSM_STATE_TRANSITIONED,
+}
+"""The topics of the event log that are history, by which names they are known outside."""
 
 
 def topic_of(event: Event) -> str:

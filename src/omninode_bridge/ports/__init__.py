@@ -7,6 +7,16 @@ Offsets begin at 1. A position is the *next* offset a consumer will read.
 """
 
 from omninode_bridge.ports.asking import Runs, Submit
+from omninode_bridge.ports.bus import (
+    BusSource,
+    Incoming,
+    IncomingActions,
+    IncomingPage,
+    LoggedEvent,
+    OutgoingEvents,
+    RelayedLog,
+    TakenOver,
+)
 from omninode_bridge.ports.cleaning import OutcomeCleaning, SegmentCleaning
 from omninode_bridge.ports.clock import Clock
 from omninode_bridge.ports.effects import (
@@ -39,6 +49,7 @@ from omninode_bridge.ports.waking import Wake, Wakes
 
 __all__ = [
     "ActionLog",
+    "BusSource",
     "CanonicalStore",
     "Clock",
     "CutOff",
@@ -51,17 +62,23 @@ __all__ = [
     "Expectation",
     "HasKey",
     "Hints",
+    "Incoming",
+    "IncomingActions",
+    "IncomingPage",
     "IntentLog",
     "Leases",
     "LockedPartition",
     "LoggedAction",
+    "LoggedEvent",
     "LoggedProjection",
     "LoggedTransition",
     "Members",
     "OutcomeCleaning",
+    "OutgoingEvents",
     "ParkedEffects",
     "ProjectionList",
     "ProjectionLog",
+    "RelayedLog",
     "RememberedOutcomes",
     "Runs",
     "SegmentCleaning",
@@ -69,6 +86,7 @@ __all__ = [
     "StateReplacing",
     "StillUnknown",
     "Submit",
+    "TakenOver",
     "Timers",
     "TransitionLog",
     "Wake",

@@ -1,0 +1,181 @@
+"""Topics as a whole: made on start or found fit, told apart from those made again, trimmed.
+
+Rule 1: a topic that is there is checked and never changed: whoever made it had reasons.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.cimpl import NewTopic
+
+from omninode_bridge.core.errors import BusUnavailable
+from omninode_bridge.infrastructure.kafka.translation import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from confluent_kafka.admin import TopicDescription
+
+    from omninode_bridge.infrastructure.kafka.topic_specs import TopicSpec
+
+CALL_TIMEOUT_S: Final = 10.0
+LEADERS_WAIT_S: Final = 30.0
+LOOK_S: Final = 0.05
+REPLICAS_OF_BROKER: Final = -1
+
+
+class KafkaAdmin:
+    """Asks a cluster about its topics. The library answers on its own threads, by futures."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        replicas: int = REPLICAS_OF_BROKER,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
+        """`settings` are the library's; `replicas` is for new topics: the broker's own number."""
+        self._client = AdminClient(dict(settings))
+        self._replicas = replicas
+        self._timeout_s = call_timeout_s
+        self._cluster_id: str | None = None
+
+    async def __aenter__(self) -> Self:
+        """Learn which cluster this is."""
+        await self.cluster_id()
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        """Nothing to close: the client ends when nobody holds it."""
+
+    async def cluster_id(self) -> str:
+        """Return the id of the cluster.
+
+        Raises:
+            BusUnavailable: nobody answers.
+        """
+        if self._cluster_id is None:
+            with translated("asking for the cluster"):
+                answer = self._client.describe_cluster(request_timeout=self._timeout_s)
+                cluster = await asyncio.wrap_future(answer)
+            self._cluster_id = str(cluster.cluster_id)
+        return self._cluster_id
+
+    async def ensure(self, specs: Sequence[TopicSpec]) -> None:
+        """Make the topics that are missing, check those that are there; wait for their leaders.
+
+        Raises:
+            TopicUnfit: one that is there is not as we need it. None was changed.
+            BusUnavailable: no answer, or no leader within 30 s.
+            BusRefused: one of them may not be made.
+        """
+        await self._make(specs)
+        found = await self._led([spec.name for spec in specs])
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs]
+        with translated("asking for the settings of topics"):
+            answers = self._client.describe_configs(resources, request_timeout=self._timeout_s)
+            settings = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        for spec, entries in zip(specs, settings, strict=True):
+            values = {name: str(entry.value) for name, entry in entries.items()}
+            spec.check(len(found[spec.name].partitions), values)
+
+    async def incarnations(self, topics: Collection[str]) -> dict[str, str]:
+        """Return `cluster id/topic id` of each topic as it is now.
+
+        Raises:
+            BusUnavailable: no answer, or one of them is not there.
+        """
+        cluster_id = await self.cluster_id()
+        described = await self._describe(topics)
+        return {name: f"{cluster_id}/{each.topic_id}" for name, each in described.items()}
+
+    async def trim(self, topic: str, partition: int, position: int) -> None:
+        """Delete the messages of a partition before `position`.
+
+        Raises:
+            BusUnavailable, BusRefused: they may still be there.
+        """
+        with translated(f"deleting from {topic}/{partition}"):
+            answers = self._client.delete_records(
+                [TopicPartition(topic, partition, position)], request_timeout=self._timeout_s
+            )
+            await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+
+    async def _make(self, specs: Sequence[TopicSpec]) -> None:
+        missing = await self._missing(specs)
+        if not missing:
+            return
+        topics = [
+            NewTopic(
+                spec.name,
+                num_partitions=spec.partitions,
+                replication_factor=self._replicas,
+                config=spec.settings(),
+            )
+            for spec in missing
+        ]
+        answers = self._client.create_topics(topics, request_timeout=self._timeout_s)
+        for name, answer in answers.items():
+            try:
+                with translated(f"making topic {name}"):
+                    await asyncio.wrap_future(answer)
+            except Exception as error:
+                # Another process has made it at this moment: it is checked like any other.
+                if not _is(error.__cause__, KafkaError.TOPIC_ALREADY_EXISTS):
+                    raise
+
+    async def _missing(self, specs: Sequence[TopicSpec]) -> list[TopicSpec]:
+        missing = []
+        for spec in specs:
+            try:
+                await self._describe([spec.name])
+            except BusUnavailable as error:
+                if not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    raise
+                missing.append(spec)
+        return missing
+
+    async def _led(self, topics: Collection[str]) -> dict[str, TopicDescription]:
+        """Return the topics once each of their partitions has a leader: before, none takes."""
+        try:
+            async with asyncio.timeout(LEADERS_WAIT_S):
+                while True:
+                    try:
+                        found = await self._describe(topics)
+                    except BusUnavailable as error:
+                        if not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                            raise
+                    else:
+                        if all(_has_leaders(each) for each in found.values()):
+                            return found
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            names = ", ".join(topics)
+            message = f"no leader for each partition of {names} within {LEADERS_WAIT_S:g} s"
+            raise BusUnavailable(message) from None
+
+    async def _describe(self, topics: Collection[str]) -> dict[str, TopicDescription]:
+        names = list(topics)
+        with translated(f"asking for topic {', '.join(names)}"):
+            answers = self._client.describe_topics(
+                TopicCollection(names), request_timeout=self._timeout_s
+            )
+            described = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        return dict(zip(answers, described, strict=True))
+
+
+def _has_leaders(topic: TopicDescription) -> bool:
+    # Of a partition without one the library says None, whatever its types say, or a negative id.
+    leaders = [getattr(each.leader, "id", -1) for each in topic.partitions]
+    return bool(leaders) and min(leaders) >= 0
+
+
+def _is(error: BaseException | None, code: int) -> bool:
+    if not isinstance(error, KafkaException):
+        return False
+    found = error.args[0]
+    return isinstance(found, KafkaError) and found.code() == code
