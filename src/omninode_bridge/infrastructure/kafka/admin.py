@@ -8,8 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from omninode_bridge.core.errors import BusUnavailable
@@ -92,6 +98,39 @@ class KafkaAdmin:
         cluster_id = await self.cluster_id()
         described = await self._describe(topics)
         return {name: f"{cluster_id}/{each.topic_id}" for name, each in described.items()}
+
+    async def bounds(self, topic: str, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Return for each partition the first offset that is there, and the next one it will give.
+
+        Raises:
+            BusUnavailable: no answer, or the topic is not there.
+        """
+        first, following = [
+            await self._offsets(topic, partitions, of)
+            for of in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        ]
+        return {partition: (first[partition], following[partition]) for partition in partitions}
+
+    async def told_position(self, group: str, topic: str, partition: int) -> int | None:
+        """Return the position that was told to those who look at the lag of `group`, if any."""
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition)])
+        with translated(f"asking for the positions of {group}"):
+            answers = self._client.list_consumer_group_offsets(
+                [asked], request_timeout=self._timeout_s
+            )
+            (found,) = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        (place,) = found.topic_partitions
+        return place.offset if place.offset >= 0 else None
+
+    async def _offsets(
+        self, topic: str, partitions: Collection[int], of: OffsetSpec
+    ) -> dict[int, int]:
+        asked = {TopicPartition(topic, partition): of for partition in partitions}
+        with translated(f"asking for the offsets of {topic}"):
+            answers = self._client.list_offsets(asked, request_timeout=self._timeout_s)
+            found = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        places = [place.partition for place in answers]
+        return dict(zip(places, (each.offset for each in found), strict=True))
 
     async def trim(self, topic: str, partition: int, position: int) -> None:
         """Delete the messages of a partition before `position`.
