@@ -11,6 +11,7 @@ DROP TABLE event_log_action;
 DROP TABLE event_log_fsm_state_transitioned;
 DROP TABLE event_log_reducer_gave_up;
 DROP TABLE event_log_state_committed;
+DROP TABLE bus_positions;
 DROP TABLE event_log_positions;
 DROP TABLE event_log_action_heads;
 DROP TABLE event_log_partitions;

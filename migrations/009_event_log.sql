@@ -71,6 +71,24 @@ CREATE TABLE event_log_positions (
     CONSTRAINT event_log_positions_topic CHECK (topic IN ('action', 'intent'))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
+-- How far this log and a bus outside of it (Kafka) are in step. For the relay, `partition` is one of
+-- ours, `home` is the same, and `next` is the next entry of it that the bus has not confirmed. For
+-- the intake, `partition` is one of the bus's topic, `next` is the next message of it that the
+-- partition `home` has not taken over; `home` is another one only for messages that stood in the
+-- wrong partition. A position holds for one incarnation of the bus's topic, which is its cluster's id
+-- and its own: a topic that was deleted and made again has the same name and is another one.
+CREATE TABLE bus_positions (
+    consumer    TEXT        NOT NULL,
+    topic       TEXT        NOT NULL,
+    partition   INT         NOT NULL,
+    home        INT         NOT NULL,
+    incarnation TEXT        NOT NULL,
+    next        BIGINT      NOT NULL,
+    updated_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT bus_positions_pkey PRIMARY KEY (topic, partition, consumer, home),
+    CONSTRAINT bus_positions_consumer CHECK (consumer IN ('relay', 'intake'))
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
 -- History: kept. `body` is JSON rather than JSONB: it keeps the bytes that were hashed, and costs
 -- a third of the parsing.
 CREATE TABLE event_log_state_committed (

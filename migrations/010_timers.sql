@@ -36,9 +36,47 @@ BEGIN
 END $$;
 
 
--- Append actions to a partition's action log, in order; return how many were new. Those with a
--- p_due_at that is still to come, by the clock of this database, become timers instead (p_due_at is
--- NULL where none has one).
+-- Put actions into the action log under the lock of its head, as above; but those with a p_due_at that
+-- is still to come, by the clock of this database, become timers (p_due_at is NULL where none has
+-- one). Of actions that come from elsewhere, those at p_offsets below p_seen are left out: they are
+-- here. Returns how many were put.
+CREATE FUNCTION event_log_put_actions(
+    p_partition INT, p_here TID, p_head BIGINT, p_end BIGINT, p_segment BIGINT,
+    p_keys TEXT[], p_ids UUID[], p_bodies TEXT[], p_due_at TIMESTAMPTZ[],
+    p_offsets BIGINT[], p_seen BIGINT
+) RETURNS INT
+LANGUAGE plpgsql AS $$
+DECLARE
+    now_keys   TEXT[];
+    now_ids    UUID[];
+    now_bodies TEXT[];
+    this_time  TIMESTAMPTZ := clock_timestamp();
+    later      INT := 0;
+BEGIN
+    SELECT array_agg(a.key ORDER BY a.n), array_agg(a.id ORDER BY a.n),
+           array_agg(a.body ORDER BY a.n)
+    INTO now_keys, now_ids, now_bodies
+    FROM unnest(p_keys, p_ids, p_bodies, p_due_at) WITH ORDINALITY AS a(key, id, body, due_at, n)
+    WHERE (p_seen IS NULL OR p_offsets[a.n] >= p_seen)
+      AND (a.due_at IS NULL OR a.due_at <= this_time);
+    IF now_keys IS NOT NULL THEN
+        PERFORM event_log_write_actions(p_partition, p_here, p_head, p_end, p_segment,
+                                        now_keys, now_ids, now_bodies);
+    END IF;
+    IF p_due_at IS NOT NULL THEN
+        INSERT INTO timers (partition, due_at, workflow_key, action_id, body)
+        SELECT p_partition, a.due_at, a.key, a.id, a.body::JSON
+        FROM unnest(p_keys, p_ids, p_bodies, p_due_at) WITH ORDINALITY
+            AS a(key, id, body, due_at, n)
+        WHERE (p_seen IS NULL OR p_offsets[a.n] >= p_seen) AND a.due_at > this_time
+        ORDER BY a.n;
+        GET DIAGNOSTICS later = ROW_COUNT;
+    END IF;
+    RETURN coalesce(cardinality(now_keys), 0) + later;
+END $$;
+
+
+-- Append actions to a partition's action log, in order, or to its timers; return how many were new.
 --
 -- With a source (R10): p_offsets are the entries of the intent log of p_source that the actions come
 -- from, p_next the position behind the last entry looked at. The position is stored in this same
@@ -53,16 +91,11 @@ LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
-    here       TID;
-    head       BIGINT;
-    segment_at BIGINT;
+    here        TID;
+    head        BIGINT;
+    segment_at  BIGINT;
     position_at TID;
-    seen       BIGINT;
-    now_keys   TEXT[];
-    now_ids    UUID[];
-    now_bodies TEXT[];
-    this_time  TIMESTAMPTZ;
-    later      INT := 0;
+    seen        BIGINT;
 BEGIN
     SELECT ctid, action_head, action_end INTO STRICT here, head, segment_at
     FROM event_log_action_heads WHERE partition BETWEEN p_partition AND p_partition
@@ -77,27 +110,61 @@ BEGIN
         END IF;
         UPDATE event_log_positions SET next = p_next, updated_at = now() WHERE ctid = position_at;
     END IF;
-    this_time := clock_timestamp();
-    SELECT array_agg(a.key ORDER BY a.n), array_agg(a.id ORDER BY a.n),
-           array_agg(a.body ORDER BY a.n)
-    INTO now_keys, now_ids, now_bodies
-    FROM unnest(p_keys, p_ids, p_bodies, p_due_at) WITH ORDINALITY AS a(key, id, body, due_at, n)
-    WHERE (p_source IS NULL OR p_offsets[a.n] >= seen)
-      AND (a.due_at IS NULL OR a.due_at <= this_time);
-    IF now_keys IS NOT NULL THEN
-        PERFORM event_log_write_actions(p_partition, here, head, segment_at, p_segment,
-                                        now_keys, now_ids, now_bodies);
+    RETURN event_log_put_actions(p_partition, here, head, segment_at, p_segment,
+                                 p_keys, p_ids, p_bodies, p_due_at, p_offsets, seen);
+END $$;
+
+
+-- Append actions that stood on a bus's topic, exactly once; return how many were new, and for which
+-- incarnation of the topic this position holds. If that is not p_incarnation, nothing was done.
+--
+-- The messages were read from p_first on, the actions stood at p_offsets in partition p_source of
+-- p_topic, and p_next is the position behind the last message looked at. As with a dispatcher, the
+-- position is stored in the transaction that appends, under the lock of its own row, and what lies
+-- below it is left out: of two readers with the same messages, whichever owned the partition, each
+-- message is taken over once. Both read on from a position that was stored, so what they bring begins
+-- at the stored position or before it, and the order is that of the topic. Who would leave a gap is
+-- refused; only where nothing was ever taken over from p_source does a position begin at p_first.
+CREATE FUNCTION bus_take_over(
+    p_partition INT, p_keys TEXT[], p_ids UUID[], p_bodies TEXT[], p_due_at TIMESTAMPTZ[],
+    p_segment BIGINT,
+    p_topic TEXT, p_source INT, p_incarnation TEXT, p_first BIGINT, p_next BIGINT,
+    p_offsets BIGINT[],
+    OUT added INT, OUT stored TEXT
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+DECLARE
+    here        TID;
+    head        BIGINT;
+    segment_at  BIGINT;
+    position_at TID;
+    seen        BIGINT;
+BEGIN
+    added := 0;
+    SELECT ctid, action_head, action_end INTO STRICT here, head, segment_at
+    FROM event_log_action_heads WHERE partition BETWEEN p_partition AND p_partition
+    ORDER BY partition DESC LIMIT 1 FOR UPDATE;
+    SELECT ctid, next, incarnation INTO position_at, seen, stored FROM bus_positions
+    WHERE consumer = 'intake' AND topic = p_topic AND partition = p_source
+      AND home BETWEEN p_partition AND p_partition
+    ORDER BY home DESC LIMIT 1 FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO bus_positions (consumer, topic, partition, home, incarnation, next)
+        VALUES ('intake', p_topic, p_source, p_partition, p_incarnation, p_first)
+        RETURNING ctid, next, incarnation INTO position_at, seen, stored;
     END IF;
-    IF p_due_at IS NOT NULL THEN
-        INSERT INTO timers (partition, due_at, workflow_key, action_id, body)
-        SELECT p_partition, a.due_at, a.key, a.id, a.body::JSON
-        FROM unnest(p_keys, p_ids, p_bodies, p_due_at) WITH ORDINALITY
-            AS a(key, id, body, due_at, n)
-        WHERE (p_source IS NULL OR p_offsets[a.n] >= seen) AND a.due_at > this_time
-        ORDER BY a.n;
-        GET DIAGNOSTICS later = ROW_COUNT;
+    IF stored <> p_incarnation OR seen >= p_next THEN
+        RETURN;
     END IF;
-    RETURN coalesce(cardinality(now_keys), 0) + later;
+    IF seen < p_first AND p_source = p_partition THEN
+        RAISE EXCEPTION 'messages from % to % of %/% were left out',
+            seen, p_first, p_topic, p_source USING ERRCODE = 'OB001';
+    END IF;
+    UPDATE bus_positions SET next = p_next, updated_at = now() WHERE ctid = position_at;
+    added := event_log_put_actions(p_partition, here, head, segment_at, p_segment,
+                                   p_keys, p_ids, p_bodies, p_due_at, p_offsets, seen);
 END $$;
 
 

@@ -30,6 +30,8 @@ from omninode_bridge.services.event_log import (
 from omninode_bridge.services.leases import LeaseService
 from omninode_bridge.services.members import MemberService
 from omninode_bridge.services.projection_log import ProjectionLogService
+from omninode_bridge.services.relayed_log import RelayedLogService
+from omninode_bridge.services.taken_over import TakenOverService
 from omninode_bridge.services.transition_log import TransitionLogService
 from omninode_bridge.services.wakes import WakeService
 from omninode_bridge.testing import MemoryWorld, SettableClock
@@ -49,9 +51,11 @@ if TYPE_CHECKING:
         OutcomeCleaning,
         ParkedEffects,
         ProjectionLog,
+        RelayedLog,
         RememberedOutcomes,
         SegmentCleaning,
         StateReplacing,
+        TakenOver,
         Timers,
         TransitionLog,
         Wakes,
@@ -128,6 +132,8 @@ class Ports:
     effect_ends: EffectEnds
     transitions: TransitionLog
     replacing: StateReplacing
+    relayed: RelayedLog
+    taken_over: TakenOver
     beside: Beside
 
 
@@ -269,6 +275,8 @@ def memory() -> Ports:
         world.effects,
         world.transition_log,
         world.store,
+        world.relayed,
+        world.taken_over,
         _BesideMemory(world, clock),
     )
 
@@ -308,6 +316,8 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             effects,
             TransitionLogService(database, CODEC, partitions=PARTITIONS),
             store,
+            RelayedLogService(database),
+            TakenOverService(database, segment_entries=SEGMENT_ENTRIES),
             _BesidePostgres(database),
         )
 

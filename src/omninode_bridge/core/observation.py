@@ -94,6 +94,32 @@ class IntentsDispatched:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsRelayed:
+    """The bus has confirmed `entries` of a topic of our log, up to `position`."""
+
+    topic: str
+    partition: int
+    entries: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActionsTakenOver:
+    """Messages of the bus's action topic were looked at, up to `position`.
+
+    `actions` are new in our logs, `strays` of them stood in the wrong partition; `put_aside` were
+    no actions.
+    """
+
+    partition: int
+    messages: int
+    actions: int
+    strays: int
+    put_aside: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimersFired:
     """Actions of a partition that have become due went into its action log."""
 
@@ -181,6 +207,8 @@ Observation = (
     | ProjectionApplied
     | WatermarkRegressed
     | IntentsDispatched
+    | EventsRelayed
+    | ActionsTakenOver
     | TimersFired
     | EffectAttempted
     | EffectsSettled

@@ -9,6 +9,7 @@ Offsets begin at 1. A position is the *next* offset a consumer will read.
 from omninode_bridge.ports.asking import Runs, Submit
 from omninode_bridge.ports.bus import (
     BusSource,
+    DeadLetters,
     Incoming,
     IncomingActions,
     IncomingPage,
@@ -53,6 +54,7 @@ __all__ = [
     "CanonicalStore",
     "Clock",
     "CutOff",
+    "DeadLetters",
     "EffectEnds",
     "EffectLog",
     "EffectPage",

@@ -93,7 +93,7 @@ class Incoming:
 class IncomingPage:
     """Messages of one partition in order; `following` is the position behind them.
 
-    All of them are certain to be of `incarnation`.
+    All of them are certain to be of `incarnation`; where there are none, it says nothing.
     """
 
     entries: Sequence[Incoming]
@@ -117,8 +117,20 @@ class IncomingActions(Protocol):
         """
         ...
 
+    def close(self, partition: int) -> None:
+        """Read a partition no more."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """The dead-letter topic of a bus."""
+
     async def put_aside(self, partition: int, messages: Sequence[Incoming]) -> None:
-        """Return when the bus has confirmed `messages` on its dead-letter topic."""
+        """Return when the bus has confirmed `messages`, which stood in `partition`.
+
+        Raises:
+            BusUnavailable: some may be there: put them aside again.
+        """
         ...
 
 

@@ -26,7 +26,7 @@ from omninode_bridge.core.message import (
 )
 from omninode_bridge.core.reducer import NEVER_SEEN, Absorbed, seal_reply
 from omninode_bridge.infrastructure import wire
-from omninode_bridge.ports import LoggedProjection, LoggedTransition
+from omninode_bridge.ports import LoggedEvent, LoggedProjection, LoggedTransition
 from omninode_bridge.testing.tables import FOR_EVER, OutcomeRow
 from omninode_bridge.testing.values import check_commit
 
@@ -65,15 +65,23 @@ def commit_in(
             assert isinstance(outcome, StateCommitted)
             changes.states[step.action.workflow_key] = step.snapshot
             changes.committed.append(_logged(step, outcome))
+            committed_body = wire.committed_text(step, commit)
+            event = _event(outcome.commit_offset, step, outcome.version, commit, committed_body)
+            changes.events.append(("state-committed", event))
         else:
             assert isinstance(outcome, ReducerGaveUp)
             changes.gave_up.append(outcome)
+            offset = len(partition.gave_up) + len(changes.gave_up)
+            event = _event(offset, step, outcome.version, commit, wire.gave_up_text(step, commit))
+            changes.events.append(("reducer-gave-up", event))
         for intent in _intents_of(step, commit, codec):
             if intent.intent_type == FSM_STATE_TRANSITIONED:
                 assert isinstance(step, Absorbed)
                 first = len(partition.transitions) + 1
                 offset = first + len(changes.transitions)
                 changes.transitions.append(_transition(offset, intent, step, commit))
+                told = _event(offset, step, None, commit, wire.transition_text(intent, step))
+                changes.events.append(("fsm-state-transitioned", told))
                 continue
             offset = partition.intents.head + len(changes.intents)
             action = step.action
@@ -144,6 +152,18 @@ def _logged(step: Absorbed, outcome: StateCommitted) -> LoggedProjection:
         step.action.type,
         outcome.provenance.timestamp,
         step.projection,
+    )
+
+
+def _event(offset: int, step: Step, version: int | None, commit: Commit, body: str) -> LoggedEvent:
+    action = step.action
+    return LoggedEvent(
+        offset,
+        action.workflow_key,
+        action.action_id,
+        version,
+        commit.committed_at,
+        body.encode(),
     )
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from omninode_bridge.core.errors import DatabaseUnavailable
+from omninode_bridge.core.errors import BusUnavailable, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +43,19 @@ Call = Literal[
     "wakes.hear",
     "outcomes.cleanup_expired",
     "segments.drop_segments",
+    "relayed.read",
+    "relayed.position",
+    "relayed.advance",
+    "taken_over.position",
+    "taken_over.take_over",
+    "bus.incarnation",
+    "bus.send",
+    "bus.beginning",
+    "bus.read",
+    "bus.put_aside",
 ]
 """A method of a port, by the name the world has for that port. `store.locked` is done when its
-transaction ends: that is where its reply is lost."""
+transaction ends: that is where its reply is lost. `bus` is a bus outside of the world."""
 
 When = Literal["before", "after"]
 
@@ -67,12 +77,13 @@ class Interruptions:
         """Do what was planned for this call around the block that does it.
 
         Raises:
-            DatabaseUnavailable: as a lost connection does.
+            DatabaseUnavailable, BusUnavailable: as a lost connection does.
         """
+        unavailable = BusUnavailable if call.startswith("bus.") else DatabaseUnavailable
         planned = self._planned.get(call)
         when = planned.popleft() if planned else None
         if when == "before":
-            raise DatabaseUnavailable(f"{call}: interrupted before it was done")
+            raise unavailable(f"{call}: interrupted before it was done")
         yield
         if when == "after":
-            raise DatabaseUnavailable(f"{call}: done, but its reply was lost")
+            raise unavailable(f"{call}: done, but its reply was lost")

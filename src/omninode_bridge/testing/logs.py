@@ -13,13 +13,14 @@ from omninode_bridge.ports import CutOff, LoggedAction
 from omninode_bridge.testing.values import check_moment, check_projections, check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from omninode_bridge.core.effects import LoggedIntent
     from omninode_bridge.core.message import SealedAction
     from omninode_bridge.ports import Clock, LoggedProjection, Source
     from omninode_bridge.testing.interruptions import Interruptions
-    from omninode_bridge.testing.tables import Tables, TransientLog
+    from omninode_bridge.testing.tables import Partition, Tables, TransientLog
 
 
 class MemoryActionLog:
@@ -47,20 +48,10 @@ class MemoryActionLog:
                     return 0
                 numbered = zip(actions, source.offsets, strict=True)
                 new = [action for action, offset in numbered if offset >= seen]
-            for action in new:
-                check_text(action.workflow_key)
-                if action.due_at is not None:
-                    check_moment(action.due_at)
+            check_actions(new)
             if source is not None:
                 self._tables.positions[consumer] = source.next
-            now, at_once = self._clock(), []
-            for action in new:
-                if action.due_at is None or action.due_at <= now:
-                    at_once.append(action)
-                else:
-                    here.timers_set += 1
-                    insort(here.timers, (action.due_at, here.timers_set, action))
-            _write(here.actions, at_once)
+            put_actions(here, new, self._clock())
             return len(new)
 
     async def fire(self, partition: int, limit: int) -> tuple[int, float | None]:
@@ -187,6 +178,26 @@ class MemorySegments:
                 raise DatabaseUnavailable(f"partition {partition} is locked")
             log.drop(segments)
             return segments
+
+
+def check_actions(actions: Iterable[SealedAction]) -> None:
+    """Return when PostgreSQL could store all of them; raise ValueRefused when not."""
+    for action in actions:
+        check_text(action.workflow_key)
+        if action.due_at is not None:
+            check_moment(action.due_at)
+
+
+def put_actions(here: Partition, actions: Iterable[SealedAction], now: datetime) -> None:
+    """Put actions into the log, and those that are not due into the timers."""
+    at_once = []
+    for action in actions:
+        if action.due_at is None or action.due_at <= now:
+            at_once.append(action)
+        else:
+            here.timers_set += 1
+            insort(here.timers, (action.due_at, here.timers_set, action))
+    _write(here.actions, at_once)
 
 
 def _write(log: TransientLog[LoggedAction], actions: Sequence[SealedAction]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 from omninode_bridge.core.errors import DatabaseRefused
+from omninode_bridge.core.topics import RELAYED
 from omninode_bridge.ports import CutOff
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from omninode_bridge.core.message import ReducerGaveUp, SealedAction
     from omninode_bridge.core.reducer import Snapshot
     from omninode_bridge.core.sharing import Member
-    from omninode_bridge.ports import LoggedAction, LoggedProjection, LoggedTransition
+    from omninode_bridge.ports import LoggedAction, LoggedEvent, LoggedProjection, LoggedTransition
 
 FOR_EVER: Final = float("inf")
 
@@ -93,6 +94,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class BusPosition:
+    """How far something is in step with a topic of a bus, and which incarnation of it that is."""
+
+    incarnation: str
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
 class EffectRow:
     """A parked effect: it waits until `due_at`, or it is dead."""
 
@@ -115,6 +124,9 @@ class Partition:
     committed: list[LoggedProjection] = field(default_factory=list)
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
     transitions: list[LoggedTransition] = field(default_factory=list)
+    events: dict[str, list[LoggedEvent]] = field(
+        default_factory=lambda: {topic: [] for topic in RELAYED}
+    )
     timers: list[tuple[datetime, int, SealedAction]] = field(default_factory=list)
     timers_set: int = 0
     effects: dict[int, EffectRow] = field(default_factory=dict)
@@ -142,6 +154,7 @@ class Changes:
     gave_up: list[ReducerGaveUp] = field(default_factory=list)
     intents: list[LoggedIntent] = field(default_factory=list)
     transitions: list[LoggedTransition] = field(default_factory=list)
+    events: list[tuple[str, LoggedEvent]] = field(default_factory=list)
     position: int | None = None
     lease_until: datetime | None = None
 
@@ -157,6 +170,7 @@ class Tables:
         self.projections: dict[str, LoggedProjection] = {}
         self.positions: dict[Consumer, int] = {}
         self.members: dict[UUID, Seen] = {}
+        self.bus_positions: dict[Consumer, BusPosition] = {}
         self._partitions = [
             Partition(TransientLog(segment_entries), TransientLog(segment_entries))
             for _ in range(partitions)
@@ -202,6 +216,8 @@ class Tables:
         here.gave_up.extend(changes.gave_up)
         here.intents.extend(changes.intents)
         here.transitions.extend(changes.transitions)
+        for topic, event in changes.events:
+            here.events[topic].append(event)
         if changes.position is not None:
             self.positions["reducer", "action", partition, partition] = changes.position
         if changes.lease_until is not None and here.lease is not None:

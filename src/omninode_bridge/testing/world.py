@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.infrastructure.codec import CanonicalCodec
+from omninode_bridge.testing.bus import MemoryRelayedLog, MemoryTakenOver
 from omninode_bridge.testing.effects import MemoryEffects
 from omninode_bridge.testing.interruptions import Interruptions
 from omninode_bridge.testing.logs import (
@@ -47,7 +48,8 @@ class MemoryWorld:
 
     They are `store` (which recalls outcomes as well), `actions`, `timers`, `intents`, `effects`,
     `projections`, `leases`, `members`, `wakes`, `outcomes` (which cleans them), `segments`,
-    `hints`, and what looks: `transition_log`, `projection_list`.
+    `hints`, and what looks: `transition_log`, `projection_list`; and what is in step with a bus:
+    `relayed`, `taken_over`.
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -91,6 +93,8 @@ class MemoryWorld:
         self.transition_log = MemoryTransitionLog(tables)
         self.projection_list = MemoryProjectionList(tables)
         self.segments = MemorySegments(tables, interruptions)
+        self.relayed = MemoryRelayedLog(tables, interruptions)
+        self.taken_over = MemoryTakenOver(tables, interruptions, clock)
         self.hints = MemoryHints()
 
     def interrupt(self, call: Call, *, when: When, skip: int = 0, times: int = 1) -> None:

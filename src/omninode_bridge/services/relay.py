@@ -1,0 +1,164 @@
+"""Carries the history of one partition from our log to a bus outside: at least once, in order.
+
+Rule 1: our log is the source. What the bus has confirmed is sent again after a crash, with the same
+        place in the log said of it; whoever reads it there drops repeats by that.
+Rule 2: how far the bus has it is stored half a second later at most, and not with each page: a
+        repeat costs less than a write beside each commit.
+
+Two relays of one partition at once, an owner and the one before it, send some entries twice and
+lose none: a position never goes back, and each sends on from one that was stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from omninode_bridge.core.errors import (
+    BrokenPromise,
+    BusUnavailable,
+    DatabaseUnavailable,
+    TopicReplaced,
+)
+from omninode_bridge.core.observation import EventsRelayed, LoopStumbled, ignore
+from omninode_bridge.core.retry import OUTAGE_BACKOFF
+from omninode_bridge.core.topics import RELAYED
+
+if TYPE_CHECKING:
+    from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.retry import Uniform
+    from omninode_bridge.ports import OutgoingEvents, RelayedLog
+
+PAGE_MAX: Final = 500
+PAGE_BYTES: Final = 8 * 1_048_576
+"""After a larger page the next one has fewer entries."""
+
+POLL_S: Final = 1.0
+STORE_S: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Relayed:
+    """A topic of our log: what is sent next, and what is stored of that."""
+
+    topic: str
+    incarnation: str
+    following: int
+    stored: int
+    limit: int = PAGE_MAX
+
+
+class Relay:
+    """The relay of one partition. `run` it in a task, which may be cancelled at any point."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        log: RelayedLog,
+        bus: OutgoingEvents,
+        uniform: Uniform,
+        observe: Observe = ignore,
+    ) -> None:
+        """Take what it needs of the world; nothing happens before `run`."""
+        self.partition = partition
+        self._log = log
+        self._bus = bus
+        self._uniform = uniform
+        self._observe = observe
+        self._topics: list[_Relayed] = []
+        self._store_at = 0.0
+        self._hint = asyncio.Event()
+        self._stopping = False
+
+    def look(self) -> None:
+        """Look at the log now rather than at the next poll."""
+        self._hint.set()
+
+    def stop(self) -> None:
+        """End `run` once what is there has been sent; if nobody takes it, cancel the task."""
+        self._stopping = True
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Relay until stopped.
+
+        Raises:
+            TopicReplaced: a topic of the bus is not the one that positions were stored for.
+            BusRefused: an entry can never be sent.
+        """
+        waits_ms = OUTAGE_BACKOFF.waits_ms(self._uniform)
+        attempt = 0
+        while True:
+            try:
+                if not self._topics:
+                    self._topics = [await self._begin(topic) for topic in RELAYED]
+                self._hint.clear()
+                busy = False
+                for relayed in self._topics:
+                    busy = await self._step(relayed) or busy
+                await self._store_when_due(at_once=self._stopping and not busy)
+                if busy:
+                    attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
+                    continue
+                if self._stopping:
+                    return
+                await self._wait(min(POLL_S, self._unstored_s()))
+            except (BusUnavailable, DatabaseUnavailable) as error:
+                attempt += 1
+                self._topics = []  # what was sent, and what was stored, is unknown
+                self._observe(LoopStumbled("relay", self.partition, attempt, error))
+                if self._stopping:
+                    return
+                await asyncio.sleep(next(waits_ms) / 1000)
+
+    async def _begin(self, topic: str) -> _Relayed:
+        incarnation = await self._bus.incarnation(topic)
+        position = await self._log.position(topic, self.partition, incarnation)
+        return _Relayed(topic, incarnation, position, position)
+
+    async def _step(self, relayed: _Relayed) -> bool:
+        """Send one page; return whether there was anything in it."""
+        topic, position = relayed.topic, relayed.following
+        page = await self._log.read(topic, self.partition, position, relayed.limit)
+        if not page:
+            return False
+        if page[0].offset != position:
+            raise BrokenPromise(
+                f"{topic}/{self.partition} has no entry {position}, but {page[0].offset}: history"
+                " is never cut off"
+            )
+        incarnation = await self._bus.send(topic, self.partition, page)
+        if incarnation != relayed.incarnation:
+            raise TopicReplaced(RELAYED[topic], relayed.incarnation, incarnation)
+        relayed.following = page[-1].offset + 1
+        is_large = sum(len(event.body) for event in page) > PAGE_BYTES
+        relayed.limit = max(1, relayed.limit // 4) if is_large else min(PAGE_MAX, relayed.limit * 2)
+        self._observe(EventsRelayed(topic, self.partition, len(page), relayed.following))
+        return True
+
+    async def _store_when_due(self, *, at_once: bool) -> None:
+        unstored = [each for each in self._topics if each.stored < each.following]
+        now = asyncio.get_running_loop().time()
+        if not unstored:
+            self._store_at = now + STORE_S
+        elif at_once or now >= self._store_at:
+            for each in unstored:
+                await self._log.advance(
+                    each.topic, self.partition, each.incarnation, each.following
+                )
+                each.stored = each.following
+            self._store_at = now + STORE_S
+
+    def _unstored_s(self) -> float:
+        """Return how long what is not stored may still wait, in seconds."""
+        if all(each.stored == each.following for each in self._topics):
+            return POLL_S
+        return max(0.0, self._store_at - asyncio.get_running_loop().time())
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hint.wait()
