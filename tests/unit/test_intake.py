@@ -200,7 +200,7 @@ async def test_a_topic_that_was_made_again_stops_the_intake(taking: TakingOver) 
     task = asyncio.create_task(taking.loop.run())
     await until(lambda: taking.stored() == 2, "the first ones")
     taking.bus.make_again(ACTION)
-    taking.write("x", "x", *some(1))
+    taking.write("x", "x", "x", *some(1))
     with pytest.raises(TopicReplaced):
         async with asyncio.timeout(10):
             await task
