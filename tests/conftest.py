@@ -7,6 +7,7 @@ from hypothesis import settings
 
 from tests.bridges import database_url, migrated_template
 from tests.kafka_servers import kafka_server
+from tests.kafka_users import kafka_place
 from tests.poolers import pooler
 from tests.redis_servers import redis_server
 from tests.servers import database, postgres_server, server_folder
@@ -26,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 __all__ = [
     "database",
     "database_url",
+    "kafka_place",
     "kafka_server",
     "migrated_template",
     "pooler",

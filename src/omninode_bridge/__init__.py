@@ -62,6 +62,7 @@ from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.projection import Projection
 from omninode_bridge.core.reducer import Rejection, Transition
 from omninode_bridge.infrastructure.contracts import load_run_contract
+from omninode_bridge.infrastructure.kafka.place import KafkaPlace
 from omninode_bridge.infrastructure.yaml_nodes import Value as YamlValue
 from omninode_bridge.infrastructure.yaml_nodes import read as read_yaml
 
@@ -96,6 +97,7 @@ __all__ = [
     "Intent",
     "IntentsDispatched",
     "InvalidAction",
+    "KafkaPlace",
     "Kept",
     "LoopStumbled",
     "MessagesLost",

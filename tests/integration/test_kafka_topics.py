@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from omninode_bridge import KafkaPlace
 from omninode_bridge.core.errors import BusUnavailable, TopicUnfit
 from omninode_bridge.core.topics import ACTION, STATE_COMMITTED
 from omninode_bridge.infrastructure.kafka.admin import KafkaAdmin
 from omninode_bridge.infrastructure.kafka.topic_specs import topic_specs
+from tests.kafka_users import set_topic
 
 if TYPE_CHECKING:
     from tests.kafka_servers import KafkaServer
@@ -66,9 +68,7 @@ async def test_a_topic_that_is_there_is_checked_and_left_as_it_is(
         ("retention.ms", "-1", "max.message.bytes"),
         ("max.message.bytes", "5000000", None),
     ):
-        entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-        others.incremental_alter_configs([resource])[resource].result(30)
+        await set_topic(KafkaPlace(kafka_server.bootstrap_servers), topic, setting, value)
         if unfit is None:
             await admin.ensure(specs)
         else:

@@ -18,9 +18,11 @@ from omninode_bridge.app.connecting import (
     require_read_committed,
 )
 from omninode_bridge.app.doors import Doors
+from omninode_bridge.app.outside_bus import open_bus, require_kafka_client
 from omninode_bridge.core.observation import Observe, ignore
 from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.host import PartitionHost, World
+from omninode_bridge.infrastructure.kafka.place import KafkaPlace
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import CanonicalStoreService
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from omninode_bridge.app.declaring import App
+    from omninode_bridge.host import Bus
     from omninode_bridge.infrastructure.postgres.embedded import Writers
     from omninode_bridge.ports import Hints
 
@@ -68,6 +71,7 @@ class Bridge(Doors):
         data_dir: Path | str | None = None,
         database_url: str | None = None,
         redis_url: str | None = None,
+        kafka: KafkaPlace | str | None = None,
         partitions: int | None = None,
         writing: bool = True,
         observe: Observe = ignore,
@@ -79,9 +83,11 @@ class Bridge(Doors):
         Without either, the embedded database of this user's data folder is used. `partitions` is
         for a new database (4 by default); an existing one keeps its number. `redis_url` names a
         Redis that processes share to save work on actions that are asked again (the extra `redis`);
-        it decides nothing, and may be away. With `writing=False` the bridge only reads, beside any
-        writer. `observe` is told the facts of `core.observation`. `on_wait` is called once if
-        somebody has the data folder alone and has to be waited for; other bridges share it. With
+        it decides nothing, and may be away. `kafka` names a cluster (its `bootstrap.servers`, or a
+        `KafkaPlace`) to which history is relayed, and from whose action topic actions are taken
+        over (the extra `kafka`). With `writing=False` the bridge only reads, beside any writer.
+        `observe` is told the facts of `core.observation`. `on_wait` is called once if somebody has
+        the data folder alone and has to be waited for; other bridges share it. With
         `pure_reducer=False` the bridge takes the direct path: a transaction for each action instead
         of batches folded in memory, with the same outcomes and many times slower. It can be chosen
         anew each time, and bridges of both kinds may share a server.
@@ -90,9 +96,14 @@ class Bridge(Doors):
             ConfigurationError: what is asked for does not fit the database that is there, or Redis
                 is to be used and its package is not installed.
             DatabaseUnavailable: the server cannot be reached.
+            BusUnavailable: the cluster cannot be reached.
+            TopicUnfit: a topic that is there is not as the bridge needs it.
         """
         async with AsyncExitStack() as stack:
             new_hints = None if redis_url is None else redis_hints(redis_url)
+            place = KafkaPlace(kafka) if isinstance(kafka, str) else kafka
+            if place is not None:
+                require_kafka_client()
             connect, writers = await reach_database(
                 stack, data_dir, database_url, writing=writing, on_wait=on_wait
             )
@@ -112,8 +123,12 @@ class Bridge(Doors):
                 hints: Hints | None = None
                 if new_hints is not None:
                     hints = await stack.enter_async_context(new_hints(bridge._observers.tell))
+                bus: Bus | None = None
+                if place is not None:
+                    tell = bridge._observers.tell
+                    bus = await open_bus(stack, place, loops, bridge._codec, actual, tell)
                 await bridge._start(
-                    stack, loops, connect, hints, writers, pure_reducer=pure_reducer
+                    stack, loops, connect, hints, bus, writers, pure_reducer=pure_reducer
                 )
             try:
                 yield bridge
@@ -126,6 +141,7 @@ class Bridge(Doors):
         loops: Database,
         connect: Mapping[str, Any],
         hints: Hints | None,
+        bus: Bus | None,
         writers: Writers | None,
         *,
         pure_reducer: bool,
@@ -178,6 +194,7 @@ class Bridge(Doors):
             advanced=self.projection_store.advanced,
             pure_reducer=pure_reducer,
             hints=hints,
+            bus=bus,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(

@@ -14,6 +14,7 @@ from omninode_bridge.core.message import FOLLOW_UPS
 from omninode_bridge.core.observation import LoopStumbled, OwnershipChanged
 from omninode_bridge.core.reducer import Absorbed
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
+from omninode_bridge.host.bus_loops import BusLoops
 from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.effect_runner import EffectRunner
@@ -121,6 +122,7 @@ class PartitionLoops:
             asyncio.create_task(self._keep("timers", self._timer_loop.run)),
             asyncio.create_task(self._keep("effects", self._runner.run)),
         ]
+        self._bus_loops = BusLoops(world, partition, appended, self._keep)
 
     async def work(self) -> None:
         """Return when the worker has ended: it was stopped, or the partition is lost."""
@@ -143,6 +145,7 @@ class PartitionLoops:
         self._timer_loop.stop()
         self._runner.stop()
         await asyncio.gather(*self._others)
+        await self._bus_loops.end()
         if self._renewal is not None:
             await asyncio.gather(self._renewal, return_exceptions=True)
 
@@ -159,6 +162,7 @@ class PartitionLoops:
 
     def _committed(self, commit: Commit, accepted: Accepted) -> None:
         self._materializer.on_state_committed(commit, accepted)
+        self._bus_loops.history_grew()
         follow_ups = others = False
         for step in commit.steps:
             follow_ups = follow_ups or step.action.reply_to is not None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec, KeyType
     from omninode_bridge.core.retry import Uniform
+    from omninode_bridge.host.bus_loops import Bus
     from omninode_bridge.ports import (
         ActionLog,
         CanonicalStore,
@@ -65,3 +66,4 @@ class World:
     advanced: Callable[[Iterable[tuple[str, int, str]]], None]
     pure_reducer: bool = True
     hints: Hints | None = None
+    bus: Bus | None = None

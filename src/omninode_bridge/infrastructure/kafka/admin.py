@@ -6,7 +6,7 @@ Rule 1: a topic that is there is checked and never changed: whoever made it had 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -22,16 +22,19 @@ from omninode_bridge.core.errors import BusUnavailable
 from omninode_bridge.infrastructure.kafka.translation import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from confluent_kafka.admin import TopicDescription
 
     from omninode_bridge.infrastructure.kafka.topic_specs import TopicSpec
 
 CALL_TIMEOUT_S: Final = 10.0
-LEADERS_WAIT_S: Final = 30.0
+MADE_WAIT_S: Final = 30.0
 LOOK_S: Final = 0.05
 REPLICAS_OF_BROKER: Final = -1
+
+_W = TypeVar("_W")
+_T = TypeVar("_T")
 
 
 class KafkaAdmin:
@@ -81,13 +84,9 @@ class KafkaAdmin:
         """
         await self._make(specs)
         found = await self._led([spec.name for spec in specs])
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs]
-        with translated("asking for the settings of topics"):
-            answers = self._client.describe_configs(resources, request_timeout=self._timeout_s)
-            settings = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
-        for spec, entries in zip(specs, settings, strict=True):
-            values = {name: str(entry.value) for name, entry in entries.items()}
-            spec.check(len(found[spec.name].partitions), values)
+        settings = await self._once_known(specs, self._settings)
+        for spec in specs:
+            spec.check(len(found[spec.name].partitions), settings[spec.name])
 
     async def incarnations(self, topics: Collection[str]) -> dict[str, str]:
         """Return `cluster id/topic id` of each topic as it is now.
@@ -178,24 +177,43 @@ class KafkaAdmin:
                 missing.append(spec)
         return missing
 
-    async def _led(self, topics: Collection[str]) -> dict[str, TopicDescription]:
+    async def _led(self, topics: Sequence[str]) -> dict[str, TopicDescription]:
         """Return the topics once each of their partitions has a leader: before, none takes."""
         try:
-            async with asyncio.timeout(LEADERS_WAIT_S):
+            async with asyncio.timeout(MADE_WAIT_S):
                 while True:
-                    try:
-                        found = await self._describe(topics)
-                    except BusUnavailable as error:
-                        if not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
-                            raise
-                    else:
-                        if all(_has_leaders(each) for each in found.values()):
-                            return found
+                    found = await self._once_known(topics, self._describe)
+                    if all(_has_leaders(each) for each in found.values()):
+                        return found
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             names = ", ".join(topics)
-            message = f"no leader for each partition of {names} within {LEADERS_WAIT_S:g} s"
+            message = f"no leader for each partition of {names} within {MADE_WAIT_S:g} s"
             raise BusUnavailable(message) from None
+
+    async def _once_known(
+        self, what: Sequence[_W], ask: Callable[[Sequence[_W]], Awaitable[dict[str, _T]]]
+    ) -> dict[str, _T]:
+        """Ask until the broker that answers knows of what has just been made, but not for ever."""
+        attempts = round(MADE_WAIT_S / LOOK_S)
+        while True:
+            attempts -= 1
+            try:
+                return await ask(what)
+            except BusUnavailable as error:
+                if not attempts or not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    raise
+            await asyncio.sleep(LOOK_S)
+
+    async def _settings(self, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs]
+        with translated("asking for the settings of topics"):
+            answers = self._client.describe_configs(resources, request_timeout=self._timeout_s)
+            found = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        return {
+            spec.name: {name: str(entry.value) for name, entry in entries.items()}
+            for spec, entries in zip(specs, found, strict=True)
+        }
 
     async def _describe(self, topics: Collection[str]) -> dict[str, TopicDescription]:
         names = list(topics)

@@ -1,0 +1,78 @@
+"""How a bridge meets a bus outside of its database: Kafka, where it is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omninode_bridge.core.errors import ConfigurationError
+from omninode_bridge.host import Bus
+from omninode_bridge.services.relayed_log import RelayedLogService
+from omninode_bridge.services.taken_over import TakenOverService
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.reducer import Codec
+    from omninode_bridge.infrastructure.kafka.place import KafkaPlace
+    from omninode_bridge.infrastructure.postgres.database import Database
+
+
+def require_kafka_client() -> None:
+    """Refuse to go on without the package that speaks to Kafka.
+
+    Raises:
+        ConfigurationError: it is missing.
+    """
+    try:
+        import confluent_kafka  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        message = (
+            "a Kafka is named, but the package that speaks to it is missing:"
+            " pip install omninode-bridge[kafka]"
+        )
+        raise ConfigurationError(message) from error
+
+
+async def open_bus(
+    stack: AsyncExitStack,
+    place: KafkaPlace,
+    database: Database,
+    codec: Codec,
+    partitions: int,
+    observe: Observe,
+) -> Bus:
+    """Return the bus at `place`, whose topics are there and fit; `stack` closes its clients.
+
+    Raises:
+        BusUnavailable: nobody answers.
+        TopicUnfit: a topic that is there is not as we need it.
+    """
+    from omninode_bridge.infrastructure.kafka.connection import connect  # noqa: PLC0415 - an extra
+    from omninode_bridge.infrastructure.kafka.dead_letters import (  # noqa: PLC0415
+        KafkaDeadLetters,
+    )
+    from omninode_bridge.infrastructure.kafka.incoming import KafkaActions  # noqa: PLC0415
+    from omninode_bridge.infrastructure.kafka.outgoing import KafkaEvents  # noqa: PLC0415
+
+    relayed = RelayedLogService(database, prefix=place.prefix)
+    kafka = await stack.enter_async_context(connect(place, partitions, observe))
+    return Bus(
+        outgoing=KafkaEvents(
+            kafka.producer,
+            kafka.incarnations,
+            log_incarnation=await relayed.log_incarnation(),
+            prefix=place.prefix,
+        ),
+        incoming=KafkaActions(
+            kafka.admin,
+            kafka.consumer,
+            kafka.incarnations,
+            codec,
+            prefix=place.prefix,
+            observe=observe,
+        ),
+        dead_letters=KafkaDeadLetters(kafka.producer, prefix=place.prefix),
+        relayed=relayed,
+        taken_over=TakenOverService(database, prefix=place.prefix),
+    )
