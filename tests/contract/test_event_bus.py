@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID, uuid4
 
@@ -19,6 +18,9 @@ from omninode_bridge.core.message import (
 )
 from omninode_bridge.core.observation import EventPublished
 from omninode_bridge.infrastructure.event_bus import MemoryEventBus, PostgresEventBus
+from omninode_bridge.infrastructure.event_bus.kafka import KafkaEventBus, ends_of
+from omninode_bridge.infrastructure.kafka.connection import connect
+from omninode_bridge.infrastructure.kafka.place import KafkaPlace
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.ports import StillUnknown
 from tests.bridges import WAIT_S
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.ports import EventBus
+    from tests.kafka_servers import KafkaServer
 
 LONG_MS = WAIT_S * 1_000
 SHORT_MS = 1
+KAFKA_PARTITIONS = 2
 BOTH = (StateCommitted, StateConflict)
 
 
@@ -48,11 +52,13 @@ def conflict(action_id: UUID) -> StateConflict:
     return StateConflict("counter:1", 1, 2, action_id)
 
 
-@asynccontextmanager
-async def buses(kind: str, database_url: str) -> AsyncIterator[NewBus]:
-    if kind == "memory":
-        yield MemoryEventBus
-        return
+@pytest.fixture
+def memory_bus() -> NewBus:
+    return MemoryEventBus
+
+
+@pytest.fixture
+async def postgres_bus(database_url: str) -> AsyncIterator[NewBus]:
     made: list[PostgresEventBus] = []
 
     async with Database({"dsn": database_url}, connections_max=2) as database:
@@ -66,10 +72,27 @@ async def buses(kind: str, database_url: str) -> AsyncIterator[NewBus]:
             await bus.close()
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def new_bus(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[NewBus]:
-    async with buses(request.param, database_url) as made:
-        yield made
+@pytest.fixture
+async def kafka_bus(kafka_server: KafkaServer) -> AsyncIterator[NewBus]:
+    place = KafkaPlace(kafka_server.bootstrap_servers, "event-bus-contract.")
+    made: list[KafkaEventBus] = []
+    async with connect(place, KAFKA_PARTITIONS) as kafka:
+        ends = await ends_of(kafka, KAFKA_PARTITIONS)
+
+        def new(*, waiting_max: int = 10, observe: Observe = lambda _: None) -> EventBus:
+            assert not made, "a consumer reads for one bus"
+            made.append(KafkaEventBus(kafka, ends, waiting_max=waiting_max, observe=observe))
+            return made[0]
+
+        yield new
+        for bus in made:
+            await bus.close()
+
+
+@pytest.fixture(params=["memory", "postgres", "kafka"])
+def new_bus(request: pytest.FixtureRequest) -> NewBus:
+    found: NewBus = request.getfixturevalue(f"{request.param}_bus")
+    return found
 
 
 async def test_who_waits_before_it_is_sent_is_told_what_is_published(new_bus: NewBus) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from omninode_bridge.core.errors import TooManyWaiting
 from omninode_bridge.core.observation import EventPublished
@@ -12,7 +13,6 @@ from omninode_bridge.ports import StillUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from uuid import UUID
 
     from omninode_bridge.core.message import Event
     from omninode_bridge.core.observation import Observe
@@ -87,6 +87,15 @@ class Waiters:
     def tell(self, event: Event) -> int:
         """Tell an event to those who wait for it; return how many did."""
         return sum([waiter.take(event) for waiter in self._waiting.get(event.action_id, ())])
+
+    def are_for(self, action_id: str | None) -> bool:
+        """Return whether anybody waits for the action of this id, as a text."""
+        if not self._waiting or action_id is None:
+            return False
+        try:
+            return UUID(action_id) in self._waiting
+        except ValueError:
+            return False
 
     def ids(self) -> list[UUID]:
         """Return the ids of the actions that are waited for."""

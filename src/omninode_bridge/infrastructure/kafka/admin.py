@@ -33,6 +33,11 @@ MADE_WAIT_S: Final = 30.0
 LOOK_S: Final = 0.05
 REPLICAS_OF_BROKER: Final = -1
 
+_NOT_YET: Final = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
 _W = TypeVar("_W")
 _T = TypeVar("_T")
 
@@ -87,6 +92,8 @@ class KafkaAdmin:
         settings = await self._once_known(specs, self._settings)
         for spec in specs:
             spec.check(len(found[spec.name].partitions), settings[spec.name])
+        # A leader is told of before it has heard that it is one.
+        await self._once_known(specs, self._lows)
 
     async def incarnations(self, topics: Collection[str]) -> dict[str, str]:
         """Return `cluster id/topic id` of each topic as it is now.
@@ -105,8 +112,7 @@ class KafkaAdmin:
             BusUnavailable: no answer, or the topic is not there.
         """
         first, following = [
-            await self._offsets(topic, partitions, of)
-            for of in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            await self._offsets(topic, partitions, of) for of in (_earliest(), _latest())
         ]
         return {partition: (first[partition], following[partition]) for partition in partitions}
 
@@ -201,9 +207,15 @@ class KafkaAdmin:
             try:
                 return await ask(what)
             except BusUnavailable as error:
-                if not attempts or not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                if not attempts or not _is(error.__cause__, *_NOT_YET):
                     raise
             await asyncio.sleep(LOOK_S)
+
+    async def _lows(self, specs: Sequence[TopicSpec]) -> dict[str, dict[int, int]]:
+        return {
+            spec.name: await self._offsets(spec.name, range(spec.partitions), _earliest())
+            for spec in specs
+        }
 
     async def _settings(self, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs]
@@ -231,8 +243,16 @@ def _has_leaders(topic: TopicDescription) -> bool:
     return bool(leaders) and min(leaders) >= 0
 
 
-def _is(error: BaseException | None, code: int) -> bool:
+def _earliest() -> OffsetSpec:
+    return OffsetSpec.earliest()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _latest() -> OffsetSpec:
+    return OffsetSpec.latest()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _is(error: BaseException | None, *codes: int) -> bool:
     if not isinstance(error, KafkaException):
         return False
     found = error.args[0]
-    return isinstance(found, KafkaError) and found.code() == code
+    return isinstance(found, KafkaError) and found.code() in codes

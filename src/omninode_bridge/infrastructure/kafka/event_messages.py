@@ -53,6 +53,7 @@ def event_message(topic: str, partition: int, event: LoggedEvent, log_incarnatio
         "time": event.happened_at.isoformat(),
         "subject": event.workflow_key,
         "logoffset": str(event.offset),
+        "actionid": str(event.action_id),
     }
     value = _value(topic, event)
     return Message(event.workflow_key.encode(), value, headers_of(attributes))
@@ -65,6 +66,7 @@ def conflict_message(conflict: StateConflict, source: str) -> Message:
         "source": source,
         "id": f"{conflict.action_id}/{conflict.expected_version}/{conflict.actual_version}",
         "subject": conflict.workflow_key,
+        "actionid": str(conflict.action_id),
     }
     fields = {
         "workflow_key": conflict.workflow_key,
@@ -88,6 +90,14 @@ def place_of(message: Message, partition: int) -> LogPlace:
         raise NotReadable("it does not say where in the log it stands") from None
     incarnation = said.get("source", "").removeprefix(SOURCE_PREFIX)
     return LogPlace(incarnation, said.get("type", ""), partition, offset)
+
+
+def action_of(message: Message) -> str | None:
+    """Return the id of the action that an event tells of, without reading the event."""
+    for name, value in message.headers:
+        if name == "ce_actionid" and value is not None:
+            return value.decode(errors="replace")
+    return None
 
 
 def read_event_message(message: Message) -> Event | None:
@@ -155,6 +165,7 @@ def _value(topic: str, event: LoggedEvent) -> bytes:
 
 __all__ = [
     "LogPlace",
+    "action_of",
     "conflict_message",
     "event_message",
     "place_of",
