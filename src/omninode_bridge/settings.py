@@ -5,6 +5,7 @@ Rule 1: nothing below the application reads the environment; whoever reads these
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 from urllib.parse import urlsplit
@@ -13,11 +14,13 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from omninode_bridge.core.errors import ConfigurationError
+from omninode_bridge.infrastructure.kafka.place import KafkaPlace
 
 _S = TypeVar("_S", bound=BaseSettings)
 
 SCHEMES = ("postgresql://", "postgres://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_TOPIC_PREFIX: Final = re.compile(r"[a-zA-Z0-9._-]{0,150}")
 
 
 def check_database_url(url: str) -> str:
@@ -36,6 +39,32 @@ def check_redis_url(url: str) -> str:
         ValueError: as `check_database_url`.
     """
     return _checked("a Redis URL", url, REDIS_SCHEMES)
+
+
+def check_kafka_bootstrap(bootstrap: str) -> str:
+    """Return `bootstrap` when it can name a cluster's servers: `host:port`, more after commas.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    for server in bootstrap.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdecimal():
+            message = "the servers of a Kafka are host:port, more of them after commas"
+            raise ValueError(message)
+    return bootstrap
+
+
+def check_kafka_prefix(prefix: str) -> str:
+    """Return `prefix` when a topic's name can begin with it.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    if not _TOPIC_PREFIX.fullmatch(prefix):
+        message = "the prefix of topics has up to 150 of the characters a-z, A-Z, 0-9, . _ -"
+        raise ValueError(message)
+    return prefix
 
 
 def _checked(what: str, url: str, schemes: tuple[str, ...]) -> str:
@@ -75,6 +104,15 @@ class RedisSettings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(check_redis_url)] | None = None
 
 
+class KafkaSettings(BaseSettings):
+    """`OMNINODE_KAFKA_BOOTSTRAP`, and `OMNINODE_KAFKA_PREFIX` for a cluster that is shared."""
+
+    model_config = _CONFIG
+
+    kafka_bootstrap: Annotated[str, AfterValidator(check_kafka_bootstrap)] | None = None
+    kafka_prefix: Annotated[str, AfterValidator(check_kafka_prefix)] = ""
+
+
 def read_settings() -> Settings:
     """Read which database the environment names.
 
@@ -92,6 +130,18 @@ def read_redis_url() -> str | None:
         ConfigurationError: as `read_settings`.
     """
     return _read(RedisSettings).redis_url
+
+
+def read_kafka() -> KafkaPlace | None:
+    """Read which Kafka the environment names; None: none.
+
+    Raises:
+        ConfigurationError: as `read_settings`.
+    """
+    settings = _read(KafkaSettings)
+    if settings.kafka_bootstrap is None:
+        return None
+    return KafkaPlace(settings.kafka_bootstrap, settings.kafka_prefix)
 
 
 def _read(kind: type[_S]) -> _S:

@@ -21,8 +21,6 @@ from omninode_bridge import (
     TopicUnfit,
 )
 from omninode_bridge.core.partition import partition_of
-from omninode_bridge.infrastructure.postgres.database import Database
-from omninode_bridge.services.relayed_log import RelayedLogService
 from tests.bridges import WAIT_S, app, fetch, until
 from tests.kafka_users import (
     ACTION,
@@ -34,9 +32,11 @@ from tests.kafka_users import (
     check_repeats,
     set_topic,
 )
+from tests.programs import PROGRAM, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 PARTITIONS: Final = 4
 
@@ -238,9 +238,16 @@ async def test_a_topic_that_is_made_again_stops_what_reads_it_until_a_person_dec
     ) as bridge:
         await until(lambda: len(replaced()) >= PARTITIONS, "it is still another one")
         assert await counted(bridge, "counter:1") == {"count": 1, "total": 0}
-    async with Database({"dsn": database_url}, connections_max=1) as database:
-        forgotten = await RelayedLogService(database).forget(topic)
-        assert forgotten == PARTITIONS
+    at = ("--json", "--database-url", database_url)
+    shown = await asyncio.to_thread(run, PROGRAM, "bus", "positions", *at)
+    ours = [each for each in shown.objects() if each["topic"] == topic]
+    assert [(each["consumer"], each["partition"]) for each in ours] == [
+        ("intake", n) for n in range(PARTITIONS)
+    ]
+    forgotten = await asyncio.to_thread(run, PROGRAM, "bus", "forget", topic, *at)
+    assert forgotten.object() == {"topic": topic, "forgotten": PARTITIONS}
+    again = await asyncio.to_thread(run, PROGRAM, "bus", "forget", topic, *at)
+    assert (again.status, again.object()["forgotten"]) == (1, 0)
     async with Bridge.open(app, database_url=database_url, kafka=kafka_place) as bridge:
         await another.read(STATE_COMMITTED, at_least(7))
         assert await counted(bridge, "counter:1") == {"count": 6, "total": 0}
@@ -255,3 +262,19 @@ async def test_a_bridge_says_what_is_wrong_with_a_cluster(
     with pytest.raises(TopicUnfit, match=r"retention\.ms is 1000000"):
         async with Bridge.open(app, database_url=database_url, kafka=kafka_place):
             pass
+
+
+async def test_a_command_relays_to_the_kafka_that_the_environment_names(
+    kafka_place: KafkaPlace, database_url: str, server_folder: Path
+) -> None:
+    (server_folder / "a file").write_text("some text")
+    stamped = await asyncio.to_thread(
+        run,
+        *(PROGRAM, "stamp", server_folder, "--namespace", "ns", "--database-url", database_url),
+        OMNINODE_KAFKA_BOOTSTRAP=kafka_place.bootstrap,
+        OMNINODE_KAFKA_PREFIX=kafka_place.prefix,
+    )
+    assert stamped.status == 0, stamped.words
+    found = await KafkaUser(kafka_place).read(STATE_COMMITTED, at_least(2))
+    keys = {(each.key or b"").decode().partition(":")[0] for each in found}
+    assert keys == {"file", "namespace"}

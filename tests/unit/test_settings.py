@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from omninode_bridge import ConfigurationError
-from omninode_bridge.settings import read_redis_url, read_settings
+from omninode_bridge import ConfigurationError, KafkaPlace
+from omninode_bridge.settings import read_kafka, read_redis_url, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +16,8 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMNINODE_DATABASE_URL", raising=False)
     monkeypatch.delenv("ENABLE_PURE_REDUCER", raising=False)
     monkeypatch.delenv("OMNINODE_REDIS_URL", raising=False)
+    monkeypatch.delenv("OMNINODE_KAFKA_BOOTSTRAP", raising=False)
+    monkeypatch.delenv("OMNINODE_KAFKA_PREFIX", raising=False)
 
 
 def test_without_variables_nothing_is_set() -> None:
@@ -74,3 +76,31 @@ def test_a_bad_url_of_redis_is_named_and_kept_secret(
     with pytest.raises(ConfigurationError, match="OMNINODE_REDIS_URL") as caught:
         read_redis_url()
     assert "secret" not in str(caught.value)
+
+
+def test_a_kafka_is_named_by_its_servers_and_its_topics_may_have_a_prefix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_kafka() is None
+    monkeypatch.setenv("OMNINODE_KAFKA_BOOTSTRAP", "one:9092,[::1]:9093")
+    assert read_kafka() == KafkaPlace("one:9092,[::1]:9093")
+    monkeypatch.setenv("OMNINODE_KAFKA_PREFIX", "staging.")
+    assert read_kafka() == KafkaPlace("one:9092,[::1]:9093", "staging.")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OMNINODE_KAFKA_BOOTSTRAP", "somewhere"),
+        ("OMNINODE_KAFKA_BOOTSTRAP", "one:9092,"),
+        ("OMNINODE_KAFKA_BOOTSTRAP", "kafka://one"),
+        ("OMNINODE_KAFKA_PREFIX", "a b"),
+        ("OMNINODE_KAFKA_PREFIX", "x" * 151),
+    ],
+)
+def test_a_kafka_that_cannot_be_named_so_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        read_kafka()

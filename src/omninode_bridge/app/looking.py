@@ -13,6 +13,7 @@ from omninode_bridge.services.effect_store import EffectStoreService
 from omninode_bridge.services.event_log import EventLogService
 from omninode_bridge.services.projection_rebuild import ProjectionRebuildService
 from omninode_bridge.services.projection_store import ProjectionStoreService
+from omninode_bridge.services.relayed_log import RelayedLogService
 from omninode_bridge.services.verifier import VerifierService
 
 if TYPE_CHECKING:
@@ -129,6 +130,19 @@ class Looking:
     async def rebuild_projection(self) -> int:
         """Build the projection anew from the log while reads go on (R7); return its rows."""
         return await ProjectionRebuildService(self._database).rebuild()
+
+    async def bus_positions(self) -> Sequence[dict[str, Any]]:
+        """Return how far this log and the topics of a bus outside are in step."""
+        return await RelayedLogService(self._database).positions()
+
+    async def forget_bus_topic(self, topic: str) -> int:
+        """Forget how far we are in step with a topic (its whole name); return how many positions.
+
+        It is begun anew when a bridge is opened: history is relayed from the first entry on, and
+        actions are taken over from what the topic still has. For a person who knows what is
+        missing.
+        """
+        return await RelayedLogService(self._database).forget(topic)
 
     def observe(self, observe: Observe) -> None:
         """Tell `observe` every fact from now on."""

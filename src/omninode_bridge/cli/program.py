@@ -12,6 +12,7 @@ import typer
 
 from omninode_bridge.cli import (
     bench,
+    bus,
     database,
     dead_letters,
     ingest,
@@ -49,6 +50,7 @@ program.add_typer(runs.run, name="run")
 program.add_typer(database.migrate, name="migrate")
 program.add_typer(database.projection, name="projection")
 program.add_typer(dead_letters.dlq, name="dlq")
+program.add_typer(bus.bus, name="bus")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's calling convention

@@ -31,7 +31,7 @@ from omninode_bridge import (
 from omninode_bridge.cli.output import say
 from omninode_bridge.core.observation import Observe, ignore
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
-from omninode_bridge.settings import check_database_url, read_redis_url, read_settings
+from omninode_bridge.settings import check_database_url, read_kafka, read_redis_url, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -143,6 +143,7 @@ class Place:
             data_dir=self.data_dir,
             database_url=self.database_url,
             redis_url=read_redis_url(),
+            kafka=read_kafka(),
             observe=told,
             on_wait=self.say_waiting,
             pure_reducer=self.pure_reducer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from omninode_bridge.core.errors import BusUnavailable, TopicReplaced
 from omninode_bridge.core.topics import RELAYED
@@ -81,6 +81,10 @@ class RelayedLogService:
     async def log_incarnation(self) -> UUID:
         """Return which log this is."""
         return plain_uuid(await self._database.fetchval(SQL["log_incarnation"]))
+
+    async def positions(self) -> list[dict[str, Any]]:
+        """Return every position in step with a bus, as `bus positions` shows it."""
+        return [dict(row) for row in await self._database.fetch(SQL["positions"])]
 
     async def forget(self, bus_topic: str) -> int:
         """Forget how far we are in step with a topic of the bus; return how many positions.

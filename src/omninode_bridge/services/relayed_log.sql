@@ -40,6 +40,11 @@ RETURNING incarnation;
 -- Which log this is: one row, made with the database's partitions.
 SELECT incarnation FROM event_log_database;
 
+-- name: positions
+-- Where this log and the topics of a bus are in step.
+SELECT consumer, topic, partition, home, incarnation, next, updated_at FROM bus_positions
+ORDER BY topic, consumer, partition, home;
+
 -- name: forget
 -- $1 topic of the bus. How many positions were forgotten: for a person who has looked.
 WITH gone AS (DELETE FROM bus_positions WHERE topic = $1 RETURNING 1)
