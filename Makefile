@@ -21,7 +21,7 @@ NOT_OURS := .git .venv .data dist __pycache__ .coverage .hypothesis .import_lint
             .mypy_cache .pytest_cache .ruff_cache
 
 .DELETE_ON_ERROR:
-.PHONY: help run check test lint soak lock wheel diagram kafka clean
+.PHONY: help run check test lint soak lock wheel diagram asyncapi kafka clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ wheel: $(INSTALLED) ## Build the wheel into dist/
 
 diagram: $(INSTALLED) ## Draw docs/architecture/fsm.md from the table of the state machine
 	$(BIN)/python -m omninode_bridge.infrastructure.contracts > docs/architecture/fsm.md
+
+asyncapi: $(INSTALLED) ## Write docs/architecture/asyncapi.yaml from the types of the messages
+	$(BIN)/python -m omninode_bridge.infrastructure.kafka.asyncapi > docs/architecture/asyncapi.yaml
 
 kafka: $(KAFKA_JARS) ## Serve a Kafka broker until Ctrl-C, data in .data/kafka [KAFKA_PORT=9092]
 	@exec tools/kafka/serve $(KAFKA_JARS) "$$DATA/kafka" $(KAFKA_PORT) $$(($(KAFKA_PORT) + 1))

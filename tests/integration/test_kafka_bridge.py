@@ -21,6 +21,7 @@ from omninode_bridge import (
     TopicUnfit,
 )
 from omninode_bridge.core.partition import partition_of
+from tests.asyncapi import check_message
 from tests.bridges import WAIT_S, app, fetch, until
 from tests.kafka_users import (
     ACTION,
@@ -65,6 +66,9 @@ async def test_others_ask_and_hear_with_their_own_tools(
         committed, gave_up = await asyncio.gather(
             user.read(STATE_COMMITTED, at_least(100)), user.read(REDUCER_GAVE_UP, at_least(2))
         )
+    for topic, found in ((STATE_COMMITTED, committed), (REDUCER_GAVE_UP, gave_up)):
+        for each in found:
+            check_message(topic, each.headers, each.value)
     assert len(check_repeats(committed)) == 100
     events = [each.event() for each in committed]
     assert {event.get_type() for event in events} == {STATE_COMMITTED}
@@ -142,6 +146,8 @@ async def test_foreign_bytes_are_put_aside_and_the_partition_goes_on(
         (explained,) = await bridge.explain(last)
         assert explained["outcome"] == "StateCommitted"
     assert len(letters) == len(foreign)
+    for letter in letters:
+        check_message(DEAD_LETTER, letter.headers, letter.value)
     for n, (letter, (reason, foreign_key, value, _)) in enumerate(
         zip(letters, foreign, strict=True)
     ):

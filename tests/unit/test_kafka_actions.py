@@ -22,7 +22,9 @@ from omninode_bridge.infrastructure.kafka.action_messages import (
     action_message,
     read_action_message,
 )
+from omninode_bridge.infrastructure.kafka.header_tables import ACTION_HEADERS
 from omninode_bridge.infrastructure.kafka.message import Message
+from tests.asyncapi import check_message
 from tests.unit.actions import CODEC, LEASE, OCCURRED_AT, json_objects, sealed, storable_text
 
 SOURCE: Final = "urn:a-shop"
@@ -67,6 +69,26 @@ def reason(message: Message) -> str:
 @given(actions)
 def test_an_action_is_read_back_as_it_was_written(action: SealedAction) -> None:
     assert read_action_message(action_message(action, SOURCE), CODEC) == action
+
+
+@given(actions)
+def test_an_action_is_written_as_the_document_says(action: SealedAction) -> None:
+    message = action_message(action, SOURCE)
+    headers = {name: value or b"" for name, value in message.headers}
+    assert headers.keys() <= ACTION_HEADERS.keys()
+    check_message(ACTION, headers, message.value)
+
+
+@pytest.mark.parametrize("name", [name for name, each in ACTION_HEADERS.items() if each.required])
+def test_a_header_that_the_document_requires_is_required(name: str) -> None:
+    assert f"{name} is missing" in reason(with_header(name, None))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, each in ACTION_HEADERS.items() if not each.required]
+)
+def test_a_header_that_the_document_does_not_require_may_be_missing(name: str) -> None:
+    assert isinstance(read_action_message(with_header(name, None), CODEC), SealedAction)
 
 
 @given(

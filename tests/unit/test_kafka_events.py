@@ -17,6 +17,7 @@ from omninode_bridge.core.topics import (
     FSM_STATE_TRANSITIONED,
     REDUCER_GAVE_UP,
     STATE_COMMITTED,
+    STATE_CONFLICT,
 )
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.kafka.cloud_events import NotReadable
@@ -29,6 +30,7 @@ from omninode_bridge.infrastructure.kafka.event_messages import (
 )
 from omninode_bridge.infrastructure.kafka.message import Message
 from omninode_bridge.ports import LoggedEvent
+from tests.asyncapi import check_message
 from tests.unit.actions import CODEC, COMMITTED_AT, COUNTER, EFFECT_ID, KEY, absorbed, sealed
 
 LOG: Final = UUID(int=7)
@@ -41,8 +43,14 @@ COMMITTED: Final = LoggedEvent(
 )
 
 
+def check(topic: str, message: Message) -> None:
+    """Assert that a message is what the document says of its topic."""
+    check_message(topic, {name: said or b"" for name, said in message.headers}, message.value)
+
+
 def test_a_commit_is_told_as_the_log_tells_it() -> None:
     message = event_message(STATE_COMMITTED, 2, COMMITTED, LOG)
+    check(STATE_COMMITTED, message)
     assert message.key == KEY.encode()
     provenance = provenance_of(STEP, COMMIT)
     expected = StateCommitted(KEY, 1, STEP.action.action_id, 17, provenance)
@@ -63,13 +71,16 @@ def test_a_give_up_is_told_as_the_log_tells_it() -> None:
     body = wire.gave_up_text(step, COMMIT).encode()
     event = LoggedEvent(4, KEY, step.action.action_id, 3, COMMITTED_AT, body)
     message = event_message(REDUCER_GAVE_UP, 0, event, LOG)
+    check(REDUCER_GAVE_UP, message)
     assert read_event_message(message) == gave_up(step, 1)
 
 
 def test_a_transition_tells_no_asker_and_has_its_time() -> None:
-    body = b'{"workflow_key":"fsm:1","version":2,"action_id":"x","transition":{}}'
+    named = b"00000000-0000-0000-0000-000000000001"
+    body = b'{"workflow_key":"fsm:1","version":2,"action_id":"%b","transition":{}}' % named
     event = LoggedEvent(1, "fsm:1", UUID(int=1), None, COMMITTED_AT, body)
     message = event_message(FSM_STATE_TRANSITIONED, 0, event, LOG)
+    check(FSM_STATE_TRANSITIONED, message)
     assert read_event_message(message) is None
     assert orjson.loads(message.value or b"") == orjson.loads(body) | {
         "committed_at": COMMITTED_AT.isoformat()
@@ -87,7 +98,32 @@ def test_a_repeat_is_told_by_its_place_in_the_log() -> None:
 
 def test_a_conflict_is_read_back() -> None:
     conflict = StateConflict(KEY, 1, 2, UUID(int=9))
-    assert read_event_message(conflict_message(conflict, "urn:here")) == conflict
+    message = conflict_message(conflict, "urn:here")
+    check(STATE_CONFLICT, message)
+    assert read_event_message(message) == conflict
+
+
+def test_an_action_with_all_that_can_be_said_is_told_as_the_document_says() -> None:
+    every = replace(
+        sealed(payload={"amount": 1}),
+        epoch=3,
+        lease_id=UUID(int=1),
+        correlation_id=UUID(int=2),
+        causation_id=UUID(int=3),
+        depth=4,
+        reply_to="counter:2",
+        due_at=COMMITTED_AT,
+        purpose="redrive",
+        redrive_id=UUID(int=5),
+    )
+    _, (step,) = fold(NEVER_SEEN, [every], replace(COUNTER, fenced=True), CODEC, COMMITTED_AT)
+    body = wire.committed_text(absorbed(step), COMMIT).encode()
+    event = LoggedEvent(1, KEY, every.action_id, 1, COMMITTED_AT, body)
+    check(STATE_COMMITTED, event_message(STATE_COMMITTED, 0, event, LOG))
+    refused = Refused(every, "invalid", "it cannot be stored", 0, payload_kept=False)
+    gave_up_body = wire.gave_up_text(refused, COMMIT).encode()
+    given_up = LoggedEvent(1, KEY, every.action_id, 0, COMMITTED_AT, gave_up_body)
+    check(REDUCER_GAVE_UP, event_message(REDUCER_GAVE_UP, 0, given_up, LOG))
 
 
 def test_the_cloudevents_sdk_reads_an_event() -> None:
