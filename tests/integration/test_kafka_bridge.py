@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -21,6 +23,7 @@ from omninode_bridge import (
     TopicUnfit,
 )
 from omninode_bridge.core.partition import partition_of
+from tests.architecture.source import REPOSITORY
 from tests.asyncapi import check_message
 from tests.bridges import WAIT_S, app, fetch, until
 from tests.kafka_users import (
@@ -284,3 +287,19 @@ async def test_a_command_relays_to_the_kafka_that_the_environment_names(
     found = await KafkaUser(kafka_place).read(STATE_COMMITTED, at_least(2))
     keys = {(each.key or b"").decode().partition(":")[0] for each in found}
     assert keys == {"file", "namespace"}
+
+
+async def test_the_guide_shows_how_others_ask_and_hear(
+    kafka_place: KafkaPlace, database_url: str
+) -> None:
+    guide = (REPOSITORY / "docs" / "guides" / "kafka.md").read_text(encoding="utf-8")
+    ask, hear = re.findall(r"^```py\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    async with Bridge.open(app, database_url=database_url, kafka=kafka_place):
+        for program, said in ((ask, b""), (hear, b"counter:1 1 Counted\n")):
+            done = await asyncio.to_thread(
+                run,
+                *(sys.executable, "-c", program),
+                OMNINODE_KAFKA_BOOTSTRAP=kafka_place.bootstrap,
+                OMNINODE_KAFKA_PREFIX=kafka_place.prefix,
+            )
+            assert (done.status, done.out) == (0, said), done.words

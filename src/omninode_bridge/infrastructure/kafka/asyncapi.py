@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from omninode_bridge.core.topics import (
@@ -38,6 +37,8 @@ from omninode_bridge.infrastructure.kafka.message_types import (
 from omninode_bridge.infrastructure.kafka.topic_specs import topic_specs
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from omninode_bridge.infrastructure.kafka.topic_specs import TopicSpec
 
 BINDING: Final = "0.5.0"
