@@ -72,6 +72,7 @@ def test_an_action_is_read_back_as_it_was_written(action: SealedAction) -> None:
 
 
 @given(actions)
+@example(replace(sealed(), workflow_key="a:\n", reply_to="b:\n\n", type="\n"))
 def test_an_action_is_written_as_the_document_says(action: SealedAction) -> None:
     message = action_message(action, SOURCE)
     headers = {name: value or b"" for name, value in message.headers}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UUID: Final = {"type": "string", "format": "uuid"}
 MOMENT: Final = {"type": "string", "format": "date-time"}
 NUMBER: Final = {"type": "string", "pattern": "^[0-9]{1,19}$"}
-KEY: Final = {"type": "string", "pattern": "^[^:]+:.+$"}
+KEY: Final = {"type": "string", "pattern": "^[^:]+:[^\\u0000]+$"}
 TEXT: Final = {"type": "string", "minLength": 1}
 
 
