@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from omninode_bridge.core.errors import BusRefused, BusUnavailable, MessagesLost
+from omninode_bridge.core.topics import ACTION
+from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.infrastructure.kafka.admin import KafkaAdmin
 from omninode_bridge.infrastructure.kafka.consumer import FETCH_MAX, KafkaConsumer
+from omninode_bridge.infrastructure.kafka.incarnations import Incarnations
+from omninode_bridge.infrastructure.kafka.incoming import KafkaActions
 from omninode_bridge.infrastructure.kafka.message import Message
 from omninode_bridge.infrastructure.kafka.producer import KafkaProducer
-from omninode_bridge.infrastructure.kafka.reading import BYTES_MAX, MESSAGES_MAX
-from omninode_bridge.infrastructure.kafka.topic_specs import FOR_EVER, TopicSpec
+from omninode_bridge.infrastructure.kafka.reading import BYTES_MAX, MESSAGES_MAX, Reading
+from omninode_bridge.infrastructure.kafka.topic_specs import FOR_EVER, TopicSpec, topic_specs
 from tests.bridges import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from omninode_bridge.infrastructure.kafka.reading import Fetched, Reading
+    from omninode_bridge.infrastructure.kafka.reading import Fetched
     from tests.kafka_servers import KafkaServer
 
 PARTITIONS: Final = 2
@@ -139,6 +145,20 @@ async def test_a_reading_begins_where_it_was_told_whatever_was_fetched_before(
             assert found == list(range(position, position + len(found)))
         if dice.random() < 0.5:
             reading.close()
+
+
+async def test_the_first_message_is_read_however_soon_it_is_there(
+    topic: str, producer: KafkaProducer, consumer: KafkaConsumer
+) -> None:
+    await producer.send(topic, 0, numbered(3))
+    reading = Reading(topic, 0, 0, drained=lambda _: None, closed=lambda _: None)
+
+    def assign_and_dawdle(client: Consumer) -> None:
+        consumer._assign(client, (topic, 0), reading)
+        time.sleep(1)  # on its thread: the library has fetched it all meanwhile
+
+    consumer._orders.put(assign_and_dawdle)
+    assert numbers(await read(reading, 3)) == [0, 1, 2]
 
 
 async def test_a_full_queue_lets_senders_wait_and_nothing_is_lost_or_mixed_up(
@@ -263,3 +283,45 @@ async def test_a_position_is_told_to_those_who_look_at_lag(
         consumer.tell_position(topic, 0, 3)
     admin = KafkaAdmin(settings)
     assert await admin.told_position(group, topic, 0) == 3
+
+
+async def test_a_client_that_fails_is_replaced_and_its_readers_begin_anew(
+    topic: str, producer: KafkaProducer, consumer: KafkaConsumer
+) -> None:
+    await producer.send(topic, 0, numbered(3))
+    reading = consumer.read_from(topic, 0, 0)
+    assert numbers(await read(reading, 3)) == [0, 1, 2]
+    # What is not assigned cannot be let go: the library says so.
+    consumer._orders.put(lambda client: client.incremental_unassign([TopicPartition(topic, 1)]))
+    with pytest.raises(BusUnavailable):
+        await read(reading, 1)
+    assert numbers(await read(consumer.read_from(topic, 0, 1), 2)) == [1, 2]
+
+
+async def test_what_was_taken_over_is_deleted_from_the_action_topic(
+    admin: KafkaAdmin, producer: KafkaProducer, consumer: KafkaConsumer
+) -> None:
+    prefix = f"{uuid4()}."
+    topic = prefix + ACTION
+    await admin.ensure(topic_specs(1, prefix))
+    await producer.send(topic, 0, numbered(10))
+    facts: list[object] = []
+    actions = KafkaActions(
+        *(admin, consumer, Incarnations(admin), CanonicalCodec()),
+        prefix=prefix,
+        trim_messages=4,
+        observe=facts.append,
+    )
+    incarnation, position = await actions.beginning(0)
+    assert position == 0
+    while position < 10:
+        page = await actions.read(0, position, 3)
+        assert page.incarnation == incarnation or not page.entries
+        ((low, _),) = (await admin.bounds(topic, [0])).values()
+        assert position - 4 < low <= position, "behind the position, and not with each page"
+        position = page.following
+    await actions.read(0, position, 3)
+    ((low, _),) = (await admin.bounds(topic, [0])).values()
+    assert 10 - 4 < low <= 10
+    assert facts == []
+    actions.close(0)

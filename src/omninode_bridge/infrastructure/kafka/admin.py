@@ -33,11 +33,6 @@ MADE_WAIT_S: Final = 30.0
 LOOK_S: Final = 0.05
 REPLICAS_OF_BROKER: Final = -1
 
-_NOT_YET: Final = (
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-)
 _W = TypeVar("_W")
 _T = TypeVar("_T")
 
@@ -207,7 +202,7 @@ class KafkaAdmin:
             try:
                 return await ask(what)
             except BusUnavailable as error:
-                if not attempts or not _is(error.__cause__, *_NOT_YET):
+                if not attempts or not _answered(error.__cause__):
                     raise
             await asyncio.sleep(LOOK_S)
 
@@ -251,8 +246,13 @@ def _latest() -> OffsetSpec:
     return OffsetSpec.latest()  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _is(error: BaseException | None, *codes: int) -> bool:
+def _answered(error: BaseException | None) -> bool:
+    """Return whether a broker said so: what the library itself finds has a code below zero."""
+    return isinstance(error, KafkaException) and error.args[0].code() > 0
+
+
+def _is(error: BaseException | None, code: int) -> bool:
     if not isinstance(error, KafkaException):
         return False
     found = error.args[0]
-    return isinstance(found, KafkaError) and found.code() in codes
+    return isinstance(found, KafkaError) and found.code() == code

@@ -108,21 +108,37 @@ class KafkaConsumer:
     # -- on the thread ----------------------------------------------------------------------------
 
     def _work(self) -> None:
-        client = Consumer(self._settings)
-        try:
-            while not self._closing.is_set():
-                self._take_orders(client)
-                if self._readings:
-                    self._fetch(client)
-        finally:
-            client.close()
+        while not self._closing.is_set():
+            client = Consumer(self._settings)
+            try:
+                self._work_with(client)
+            except KafkaException as error:
+                self._fail_all(error)
+            except BaseException as error:
+                self._fail_all(error)
+                raise
+            finally:
+                client.close()
+
+    def _work_with(self, client: Consumer) -> None:
+        while not self._closing.is_set():
+            self._take_orders(client)
+            if self._readings:
+                self._fetch(client)
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Let all who read hear that they have to begin anew: this client does not know its own."""
+        failed = KafkaError(KafkaError._FAIL, f"the consumer failed: {error}")  # noqa: SLF001
+        readings = list(self._readings.values())
+        self._readings.clear()
+        for reading in readings:
+            self._put(reading, [], failed)
 
     def _take_orders(self, client: Consumer) -> None:
         """Do what was ordered; wait for an order when there is nothing to fetch."""
         with suppress(Empty):
             if not self._readings:
                 self._orders.get(timeout=IDLE_S)(client)
-                client.poll(0)  # what it has to tell of the cluster
             while True:
                 self._orders.get_nowait()(client)
 
@@ -158,6 +174,7 @@ class KafkaConsumer:
         messages = client.consume(1, POLL_S)
         if messages:
             messages += client.consume(FETCH_MAX - 1, 0)
+            self._attempt = 0
         by_place: dict[_Place, list[LibraryMessage]] = {}
         for message in messages:
             topic, partition = message.topic(), message.partition()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omninode_bridge.infrastructure.kafka.incarnations import Incarnations
     from omninode_bridge.infrastructure.kafka.reading import Fetched, Reading
 
-READ_WAIT_S: Final = 0.2
+READ_WAIT_S: Final = 0.5
 TELL_S: Final = 5.0
 TRIM_MESSAGES: Final = 100_000
 """So many behind the position may stay before they are deleted."""
@@ -47,7 +47,7 @@ class KafkaActions:
         self._trim_messages = trim_messages
         self._observe = observe
         self._readings: dict[int, Reading] = {}
-        self._told_at: dict[int, float] = {}
+        self._told: dict[int, tuple[int, float]] = {}
         self._trimmed: dict[int, int] = {}
 
     async def beginning(self, partition: int) -> tuple[str, int]:
@@ -103,8 +103,9 @@ class KafkaActions:
     async def _taken_over(self, partition: int, position: int) -> None:
         """Let those who look at lag know, and delete what is behind, from time to time."""
         now = monotonic()
-        if now - self._told_at.get(partition, 0) >= TELL_S:
-            self._told_at[partition] = now
+        told, told_at = self._told.get(partition, (-1, 0.0))
+        if position != told and now - told_at >= TELL_S:
+            self._told[partition] = (position, now)
             self._consumer.tell_position(self._topic, partition, position)
         if position - self._trimmed.get(partition, position) >= self._trim_messages:
             self._trimmed[partition] = position
