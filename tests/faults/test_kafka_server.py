@@ -40,17 +40,6 @@ def read(server: KafkaServer, topic: str, count: int) -> list[bytes | None]:
         consumer.close()
 
 
-def test_what_was_confirmed_is_there_after_a_restart(kafka_server: KafkaServer, topic: str) -> None:
-    ours = producer(kafka_server)
-    ours.produce(topic, b"before")
-    assert ours.flush(30) == 0
-    kafka_server.stop()
-    ours.produce(topic, b"while it was away")
-    kafka_server.start()
-    assert ours.flush(60) == 0
-    assert read(kafka_server, topic, 2) == [b"before", b"while it was away"]
-
-
 def test_a_stalled_broker_confirms_when_it_goes_on(kafka_server: KafkaServer, topic: str) -> None:
     ours = producer(kafka_server)
     ours.produce(topic, b"first")

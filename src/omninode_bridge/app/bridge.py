@@ -18,11 +18,10 @@ from omninode_bridge.app.connecting import (
     require_read_committed,
 )
 from omninode_bridge.app.doors import Doors
-from omninode_bridge.app.outside_bus import open_bus, require_kafka_client
+from omninode_bridge.app.outside_bus import kafka_place, open_bus
 from omninode_bridge.core.observation import Observe, ignore
 from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.host import PartitionHost, World
-from omninode_bridge.infrastructure.kafka.place import KafkaPlace
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import CanonicalStoreService
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 
     from omninode_bridge.app.declaring import App
     from omninode_bridge.host import Bus
+    from omninode_bridge.infrastructure.kafka.place import KafkaPlace
     from omninode_bridge.infrastructure.postgres.embedded import Writers
     from omninode_bridge.ports import Hints
 
@@ -101,9 +101,7 @@ class Bridge(Doors):
         """
         async with AsyncExitStack() as stack:
             new_hints = None if redis_url is None else redis_hints(redis_url)
-            place = KafkaPlace(kafka) if isinstance(kafka, str) else kafka
-            if place is not None:
-                require_kafka_client()
+            place = None if kafka is None else kafka_place(kafka)
             connect, writers = await reach_database(
                 stack, data_dir, database_url, writing=writing, on_wait=on_wait
             )

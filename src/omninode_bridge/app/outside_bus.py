@@ -6,24 +6,31 @@ from typing import TYPE_CHECKING
 
 from omninode_bridge.core.errors import ConfigurationError
 from omninode_bridge.host import Bus
+from omninode_bridge.infrastructure.kafka.place import KafkaPlace
 from omninode_bridge.services.relayed_log import RelayedLogService
 from omninode_bridge.services.taken_over import TakenOverService
+from omninode_bridge.settings import check_kafka_bootstrap, check_kafka_prefix
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec
-    from omninode_bridge.infrastructure.kafka.place import KafkaPlace
     from omninode_bridge.infrastructure.postgres.database import Database
 
 
-def require_kafka_client() -> None:
-    """Refuse to go on without the package that speaks to Kafka.
+def kafka_place(kafka: KafkaPlace | str) -> KafkaPlace:
+    """Return the place that is named, having found out that it can be one.
 
     Raises:
-        ConfigurationError: it is missing.
+        ConfigurationError: it cannot, or the package that speaks to it is missing.
     """
+    place = KafkaPlace(kafka) if isinstance(kafka, str) else kafka
+    try:
+        check_kafka_bootstrap(place.bootstrap)
+        check_kafka_prefix(place.prefix)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     try:
         import confluent_kafka  # noqa: F401, PLC0415 - an extra
     except ModuleNotFoundError as error:
@@ -32,6 +39,7 @@ def require_kafka_client() -> None:
             " pip install omninode-bridge[kafka]"
         )
         raise ConfigurationError(message) from error
+    return place
 
 
 async def open_bus(

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from omninode_bridge.ports import OutgoingEvents, RelayedLog
 
 PAGE_MAX: Final = 500
+PAGE_FIRST: Final = 32
+"""Nobody knows yet how large entries are: some have three megabytes."""
+
 PAGE_BYTES: Final = 8 * 1_048_576
 """After a larger page the next one has fewer entries."""
 
@@ -47,7 +50,7 @@ class _Relayed:
     incarnation: str
     following: int
     stored: int
-    limit: int = PAGE_MAX
+    limit: int = PAGE_FIRST
 
 
 class Relay:
