@@ -50,6 +50,8 @@ class KafkaConsumer:
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
+            # Of a transaction that its producer gave up nothing is read.
+            "isolation.level": "read_committed",
             "fetch.min.bytes": 1,
             # Whoever is assigned a partition waits for what is asked for already.
             "fetch.wait.max.ms": FETCH_WAIT_MS,
