@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from omninode_bridge import Bridge, KafkaPlace, Observation, OwnershipChanged
+from omninode_bridge import Bridge, BusUnavailable, KafkaPlace, Observation, OwnershipChanged
+from omninode_bridge.infrastructure.kafka.admin import KafkaAdmin
 from tests.bridges import app, fetch, until
-from tests.kafka_users import STATE_COMMITTED, KafkaUser, check_repeats
+from tests.kafka_users import ACTION, STATE_COMMITTED, KafkaUser, check_repeats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -69,6 +70,18 @@ async def check_once(database_url: str, asked: Load, submitted: int = 0) -> None
     assert count == distinct == expected
 
 
+async def until_it_answers(admin: KafkaAdmin, topic: str) -> None:
+    """Ask as a loop does, until there is an answer; it is soon there."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert len(await admin.bounds(topic, range(4))) == 4
+            except BusUnavailable:
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+
 async def test_a_broker_that_is_killed_under_load_loses_and_doubles_nothing(
     kafka_server: KafkaServer, kafka_place: KafkaPlace, database_url: str
 ) -> None:
@@ -76,6 +89,8 @@ async def test_a_broker_that_is_killed_under_load_loses_and_doubles_nothing(
     async with Bridge.open(app, database_url=database_url, kafka=kafka_place) as bridge:
         async with load(kafka_place) as asked:
             await until(lambda: len(asked.user.sent) > 100, "some load")
+            admin = KafkaAdmin(kafka_place.client_settings())
+            assert await admin.bounds(kafka_place.prefix + ACTION, range(4))
             kafka_server.kill()
             starting = asyncio.create_task(asyncio.to_thread(kafka_server.start))
             # Who asks here is answered while the bus is away: the log is the source.
@@ -86,6 +101,7 @@ async def test_a_broker_that_is_killed_under_load_loses_and_doubles_nothing(
                 await asyncio.sleep(0.05)
             await starting
             assert submitted > 20
+            await until_it_answers(admin, kafka_place.prefix + ACTION)
         await check_once(database_url, asked, submitted)
 
 

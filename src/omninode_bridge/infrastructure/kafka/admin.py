@@ -38,7 +38,10 @@ _T = TypeVar("_T")
 
 
 class KafkaAdmin:
-    """Asks a cluster about its topics. The library answers on its own threads, by futures."""
+    """Asks a cluster about its topics. The library answers on its own threads, by futures.
+
+    Whoever asks holds the client until it has answered: it ends when nobody holds it.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,8 @@ class KafkaAdmin:
         call_timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
         """`settings` are the library's; `replicas` is for new topics: the broker's own number."""
-        self._client = AdminClient(dict(settings))
+        self._settings_of_client = dict(settings)
+        self._client = AdminClient(self._settings_of_client)
         self._replicas = replicas
         self._timeout_s = call_timeout_s
         self._cluster_id: str | None = None
@@ -69,7 +73,8 @@ class KafkaAdmin:
         """
         if self._cluster_id is None:
             with translated("asking for the cluster"):
-                answer = self._client.describe_cluster(request_timeout=self._timeout_s)
+                client = self._client
+                answer = client.describe_cluster(request_timeout=self._timeout_s)
                 cluster = await asyncio.wrap_future(answer)
             self._cluster_id = str(cluster.cluster_id)
         return self._cluster_id
@@ -115,9 +120,8 @@ class KafkaAdmin:
         """Return the position that was told to those who look at the lag of `group`, if any."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition)])
         with translated(f"asking for the positions of {group}"):
-            answers = self._client.list_consumer_group_offsets(
-                [asked], request_timeout=self._timeout_s
-            )
+            client = self._client
+            answers = client.list_consumer_group_offsets([asked], request_timeout=self._timeout_s)
             (found,) = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
         (place,) = found.topic_partitions
         return place.offset if place.offset >= 0 else None
@@ -126,9 +130,14 @@ class KafkaAdmin:
         self, topic: str, partitions: Collection[int], of: OffsetSpec
     ) -> dict[int, int]:
         asked = {TopicPartition(topic, partition): of for partition in partitions}
-        with translated(f"asking for the offsets of {topic}"):
-            answers = self._client.list_offsets(asked, request_timeout=self._timeout_s)
-            found = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        client = self._client
+        try:
+            with translated(f"asking for the offsets of {topic}"):
+                answers = client.list_offsets(asked, request_timeout=self._timeout_s)
+                found = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        except BusUnavailable:
+            await self._replace(client)
+            raise
         places = [place.partition for place in answers]
         return dict(zip(places, (each.offset for each in found), strict=True))
 
@@ -138,11 +147,25 @@ class KafkaAdmin:
         Raises:
             BusUnavailable, BusRefused: they may still be there.
         """
-        with translated(f"deleting from {topic}/{partition}"):
-            answers = self._client.delete_records(
-                [TopicPartition(topic, partition, position)], request_timeout=self._timeout_s
-            )
-            await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        client = self._client
+        try:
+            with translated(f"deleting from {topic}/{partition}"):
+                answers = client.delete_records(
+                    [TopicPartition(topic, partition, position)], request_timeout=self._timeout_s
+                )
+                await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
+        except BusUnavailable:
+            await self._replace(client)
+            raise
+
+    async def _replace(self, client: AdminClient) -> None:
+        """Ask by a new client from now on.
+
+        One that has learned who leads a partition asks by the leader's epoch of then. After a
+        restart of the broker that is refused, for minutes: it does not learn anew by itself.
+        """
+        if self._client is client:
+            self._client = AdminClient(self._settings_of_client)
 
     async def _make(self, specs: Sequence[TopicSpec]) -> None:
         missing = await self._missing(specs)
@@ -157,7 +180,8 @@ class KafkaAdmin:
             )
             for spec in missing
         ]
-        answers = self._client.create_topics(topics, request_timeout=self._timeout_s)
+        client = self._client
+        answers = client.create_topics(topics, request_timeout=self._timeout_s)
         for name, answer in answers.items():
             try:
                 with translated(f"making topic {name}"):
@@ -215,7 +239,8 @@ class KafkaAdmin:
     async def _settings(self, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs]
         with translated("asking for the settings of topics"):
-            answers = self._client.describe_configs(resources, request_timeout=self._timeout_s)
+            client = self._client
+            answers = client.describe_configs(resources, request_timeout=self._timeout_s)
             found = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
         return {
             spec.name: {name: str(entry.value) for name, entry in entries.items()}
@@ -225,7 +250,8 @@ class KafkaAdmin:
     async def _describe(self, topics: Collection[str]) -> dict[str, TopicDescription]:
         names = list(topics)
         with translated(f"asking for topic {', '.join(names)}"):
-            answers = self._client.describe_topics(
+            client = self._client
+            answers = client.describe_topics(
                 TopicCollection(names), request_timeout=self._timeout_s
             )
             described = await asyncio.gather(*map(asyncio.wrap_future, answers.values()))
