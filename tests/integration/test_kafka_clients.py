@@ -7,12 +7,13 @@ import random
 import time
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from omninode_bridge import KafkaPlace
 from omninode_bridge.core.errors import BusRefused, BusUnavailable, MessagesLost
 from omninode_bridge.core.topics import ACTION
 from omninode_bridge.infrastructure.codec import CanonicalCodec
@@ -37,12 +38,12 @@ BYTES: Final = 1_000_000
 
 
 @pytest.fixture
-def settings(kafka_server: KafkaServer) -> dict[str, str]:
-    return {"bootstrap.servers": kafka_server.bootstrap_servers}
+def settings(kafka_server: KafkaServer) -> dict[str, Any]:
+    return KafkaPlace(kafka_server.bootstrap_servers).client_settings()
 
 
 @pytest.fixture
-async def admin(settings: dict[str, str]) -> KafkaAdmin:
+async def admin(settings: dict[str, Any]) -> KafkaAdmin:
     return KafkaAdmin(settings)
 
 
@@ -54,13 +55,13 @@ async def topic(admin: KafkaAdmin) -> str:
 
 
 @pytest.fixture
-async def producer(settings: dict[str, str]) -> AsyncIterator[KafkaProducer]:
+async def producer(settings: dict[str, Any]) -> AsyncIterator[KafkaProducer]:
     async with KafkaProducer(settings) as made:
         yield made
 
 
 @pytest.fixture
-async def consumer(settings: dict[str, str]) -> AsyncIterator[KafkaConsumer]:
+async def consumer(settings: dict[str, Any]) -> AsyncIterator[KafkaConsumer]:
     async with KafkaConsumer(settings, group=str(uuid4())) as made:
         yield made
 
@@ -162,7 +163,7 @@ async def test_the_first_message_is_read_however_soon_it_is_there(
 
 
 async def test_a_full_queue_lets_senders_wait_and_nothing_is_lost_or_mixed_up(
-    settings: dict[str, str], kafka_server: KafkaServer, topic: str, consumer: KafkaConsumer
+    settings: dict[str, Any], kafka_server: KafkaServer, topic: str, consumer: KafkaConsumer
 ) -> None:
     async with KafkaProducer(settings, queued_max=10) as small, nobody_held_up():
         await small.send(topic, 0, numbered(1))
@@ -274,7 +275,7 @@ async def test_a_position_that_is_not_there_is_an_error_and_never_a_seek(
 
 
 async def test_a_position_is_told_to_those_who_look_at_lag(
-    settings: dict[str, str], topic: str, producer: KafkaProducer
+    settings: dict[str, Any], topic: str, producer: KafkaProducer
 ) -> None:
     await producer.send(topic, 0, numbered(3))
     group = str(uuid4())
@@ -325,3 +326,37 @@ async def test_what_was_taken_over_is_deleted_from_the_action_topic(
     assert 10 - 4 < low <= 10
     assert facts == []
     actions.close(0)
+
+
+async def test_a_loss_is_believed_only_if_the_position_is_not_there(
+    admin: KafkaAdmin, producer: KafkaProducer, consumer: KafkaConsumer
+) -> None:
+    prefix = f"{uuid4()}."
+    await admin.ensure(topic_specs(1, prefix))
+    await producer.send(prefix + ACTION, 0, numbered(3))
+    actions = KafkaActions(*(admin, consumer, Incarnations(admin), CanonicalCodec()), prefix=prefix)
+
+    async def read_all(position: int) -> int:
+        async with asyncio.timeout(WAIT_S):
+            while position < 3:
+                position = (await actions.read(0, position, 10)).following
+        return position
+
+    assert await read_all(0) == 3
+    gone = KafkaError(KafkaError._AUTO_OFFSET_RESET, "as a broker says that comes back")
+    actions._readings[0].put([], gone)
+    actions._readings[0].look()
+    with pytest.raises(BusUnavailable, match="and is now"):
+        await actions.read(0, 3, 10)
+    await producer.send(prefix + ACTION, 0, numbered(1))
+    async with asyncio.timeout(WAIT_S):
+        while not (page := await actions.read(0, 3, 10)).entries:
+            pass
+    assert [each.offset for each in page.entries] == [3]
+
+    async def read_on(position: int) -> None:
+        while True:
+            await actions.read(0, position, 10)
+
+    with pytest.raises(MessagesLost):
+        await asyncio.wait_for(read_on(9), WAIT_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from omninode_bridge.core.errors import BusRefused, BusUnavailable
+from omninode_bridge.core.errors import BusRefused, BusUnavailable, MessagesLost
 from omninode_bridge.core.observation import LoopStumbled, Observe, ignore
 from omninode_bridge.core.topics import ACTION
 from omninode_bridge.infrastructure.kafka.action_messages import NotAnAction, read_action_message
@@ -79,6 +79,10 @@ class KafkaActions:
             fetched = await reading.read(limit, READ_WAIT_S)
             # After the fetch: see `incarnations`.
             incarnation = await self._incarnations.now(self._topic) if fetched else ""
+        except MessagesLost as error:
+            self.close(partition)
+            await self._check_lost(partition, position, error)
+            raise
         except BaseException:
             self.close(partition)
             raise
@@ -99,6 +103,17 @@ class KafkaActions:
         if isinstance(read, NotAnAction):
             return Incoming(fetched.offset, fetched.message, None, read.reason)
         return Incoming(fetched.offset, fetched.message, read)
+
+    async def _check_lost(self, partition: int, position: int, error: MessagesLost) -> None:
+        """Return if the position is not there; a broker that has just come back may say so of any.
+
+        Raises:
+            BusUnavailable: it is there after all, or nobody knows.
+        """
+        low, following = (await self._admin.bounds(self._topic, [partition]))[partition]
+        if low <= position <= following:
+            message = f"{self._topic}/{partition}: position {position} was not there, and is now"
+            raise BusUnavailable(message) from error
 
     async def _taken_over(self, partition: int, position: int) -> None:
         """Let those who look at lag know, and delete what is behind, from time to time."""
