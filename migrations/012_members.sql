@@ -5,6 +5,7 @@
 -- be shared, so it may be late, or wrong for a while. It is read and written apart from every
 -- commit (R11 is about transactions that change a partition).
 
+-- Few rows, each updated four times a second: room for many HOT versions on a page.
 CREATE TABLE event_log_members (
     member     UUID        NOT NULL,
     name       TEXT        NOT NULL,
@@ -12,7 +13,7 @@ CREATE TABLE event_log_members (
     joined_at  TIMESTAMPTZ NOT NULL,
     seen_until TIMESTAMPTZ NOT NULL,
     CONSTRAINT event_log_members_pkey PRIMARY KEY (member)
-);
+) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 COMMENT ON COLUMN event_log_members.app IS
     'What the process can fold and carry out, as one text: partitions are shared by equals only.';
