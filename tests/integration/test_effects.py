@@ -271,7 +271,7 @@ async def test_a_timer_set_by_a_reducer_fires_once_over_a_restart(
     database_url: str, tmp_path: Path
 ) -> None:
     async with opened(database_url) as bridge:
-        await bridge.submit("order:1", "Placed", placed(tmp_path, remind_after_s=0.7))
+        await bridge.submit("order:1", "Placed", placed(tmp_path, remind_after_s=2))
         await bridge.settled()
         assert "Reminded" not in await state(bridge, "order:1")
     for _ in range(2):

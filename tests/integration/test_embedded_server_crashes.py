@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -279,6 +280,14 @@ async def answer_once_back(address: ServerAddress, statement: str) -> object:
 
 
 def kill_all(data_dir: Path) -> None:
-    """Kill keeper, server and all its processes, the keeper first: it would start another."""
+    """Kill keeper, server and all its processes, the keeper first: it would start another.
+
+    Returns when they are gone: a server that is just dying may still accept a connection.
+    """
     pid = postmaster(data_dir)
-    kill(parent(pid), pid, *children(pid))
+    them = (parent(pid), pid, *children(pid))
+    kill(*them)
+    deadline = monotonic() + WAIT_S
+    while any(map(is_alive, them)):
+        assert monotonic() < deadline, them
+        sleep(0.01)
