@@ -7,7 +7,7 @@
 --
 -- Rule 1: a transaction writes rows of one partition only (R11).
 -- Rule 2: locks are taken in this order: the partition's row, its action head, positions.
--- Rule 3: rows that are updated all the time are found from behind: `k BETWEEN x AND x ORDER BY k DESC
+-- Rule 3: rows that every batch updates are found from behind: `k BETWEEN x AND x ORDER BY k DESC
 --     LIMIT 1`, and updated by their ctid, under the lock that was taken when they were found.
 --     While somebody holds an old snapshot, no version that a row has had since can be cleaned away,
 --     and a look-up by equality walks all of them, oldest first. An index keeps equal keys in the

@@ -132,13 +132,13 @@ async def test_an_outage_in_the_middle_of_a_run_costs_nothing(
 async def test_an_outage_that_does_not_end_ends_the_run_and_the_next_one_completes_it(
     server: StoppableServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "ANSWER_WAIT_S", 0.5)
-    monkeypatch.setattr(asking, "OUTAGE_WAIT_S", 0.5)
-    monkeypatch.setattr(asking, "TRIES", 2)
     tree = make_tree(tmp_path / "tree", OUTAGE_FILES)
     async with Bridge.open(app, database_url=server.url) as bridge:
         half_way = Halfway(bridge, tree)
         await half_way.reached()
+        monkeypatch.setattr(asking, "ANSWER_WAIT_S", 0.5)
+        monkeypatch.setattr(asking, "OUTAGE_WAIT_S", 0.5)
+        monkeypatch.setattr(asking, "TRIES", 2)
         await server.stop("immediate")
         with pytest.raises((OutcomeUnknown, DatabaseUnavailable)):
             await half_way.run

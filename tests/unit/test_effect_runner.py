@@ -13,7 +13,7 @@ import pytest
 
 from omninode_bridge.core.effect_attempt import raised
 from omninode_bridge.core.effect_types import EffectCall, EffectResult, EffectType
-from omninode_bridge.core.effects import LoggedIntent, OpenEffect, ParkedEffect
+from omninode_bridge.core.effects import LoggedIntent, OpenEffect, ParkedEffect, done
 from omninode_bridge.core.errors import (
     BrokenPromise,
     DatabaseRefused,
@@ -54,7 +54,12 @@ def _ask(state: dict[str, Any], action: Action) -> Transition:  # noqa: ARG001 -
     due_in_s = action.payload.get("due_in_s")
     due_at = None if due_in_s is None else action.occurred_at + timedelta(seconds=due_in_s)
     asked = tuple(
-        Intent(name, payload={"n": n}, reply_to=action.payload.get("reply_to"), due_at=due_at)
+        Intent(
+            name,
+            payload={"n": n, **action.payload.get("more", {})},
+            reply_to=action.payload.get("reply_to"),
+            due_at=due_at,
+        )
         for n, name in enumerate(action.payload["effects"])
     )
     cancelled = tuple(Intent.cancel_effect(one) for one in _ids(action.payload.get("cancels", ())))
@@ -431,6 +436,52 @@ async def test_an_ordered_effect_waits_for_the_one_before_it_even_if_that_fails(
         await until(lambda: len(handlers.calls) >= 7 or advance(world), "all")
         await started.until_settled(6)
     assert handlers.numbers() == [0, 1, 1, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+async def test_a_lane_that_fills_the_window_is_done_in_order_and_once(transactional: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    world, release, at_once = new_world(), asyncio.Event(), list[int]()
+    called: list[int] = []
+
+    async def handle(call: EffectCall, *_: object) -> None:
+        at_once.append(call.payload["n"])
+        called.append(call.payload["at"])
+        assert len(at_once) == 1, "one after another"
+        if called == [0]:
+            await release.wait()
+        at_once.pop()
+
+    ship = EffectType("Ship", handle, ordered=True, concurrency=2, transactional=transactional)
+    for at in range(1_100):
+        await ask_for(world, "Ship", more={"at": at})
+    async with running(world, ship, Handlers().effect("Mail")) as started:
+        await until(lambda: len(world._tables.partition(0).effects) > 900, "it is crowded out")
+        assert called == [0]
+        release.set()
+        await until(lambda: len(called) == 1_100, "all", 60)
+        await started.until_settled(1_101)
+    assert called == list(range(1_100))
+    assert world._tables.partition(0).effects == {}
+
+
+async def test_a_parked_effect_that_turns_out_to_be_over_is_no_more_given_out() -> None:
+    world, calls = new_world(), list[int]()
+    tables = world._tables.partition(0)
+
+    async def handle(call: EffectCall, _: object) -> None:
+        calls.append(call.attempt)
+        if call.attempt == 1:
+            message = "once"
+            raise ValueError(message)
+        # Somebody else has ended it meanwhile, and its row is there still.
+        tables.effects_ended[1, 0] = done(tables.effects[1].effect, 2, None, CODEC)
+
+    mail = EffectType("Mail", handle, transactional=True, backoff=QUICK)
+    await ask_for(world, "Mail")
+    async with running(world, mail):
+        await until(lambda: len(calls) == 2 or advance(world), "the second attempt")
+        await until(lambda: tables.effects == {}, "its row is gone")
+    assert calls == [1, 2]
 
 
 async def test_order_holds_over_a_restart() -> None:
@@ -947,7 +998,7 @@ async def test_a_time_out_of_the_handlers_own_says_so() -> None:
     assert "no end within" not in answer["detail"]
 
 
-async def test_who_is_parked_again_behind_its_lane_keeps_its_last_error() -> None:
+async def test_what_is_parked_behind_its_lane_stays_as_it_is_and_follows_at_once() -> None:
     world, handlers, go = new_world(), Handlers(), asyncio.Event()
 
     async def do(call: EffectCall) -> None:
@@ -969,10 +1020,11 @@ async def test_who_is_parked_again_behind_its_lane_keeps_its_last_error() -> Non
     world.clock.advance(timedelta(minutes=2))  # type: ignore[attr-defined]
     started.runner._looks.parked = 0.0
     started.runner.intents_grew()
-    parked_again = lambda: world._tables.partition(0).effects[1] is not row  # noqa: E731 - a condition
-    await until(parked_again, "it was put back")
-    assert "the first one" in world._tables.partition(0).effects[1].effect.detail
+    await until(lambda: 1 in started.runner._hand.offsets, "it was given out")
+    assert world._tables.partition(0).effects[1] is row, "its error and its attempts as well"
+    assert handlers.numbers() == [0, 1]
     go.set()
+    await until(lambda: handlers.numbers() == [0, 1, 0], "its second attempt")
     started.runner.stop()
     await started.task
 

@@ -120,17 +120,36 @@ def test_a_parked_one_whose_time_has_come_waits_for_the_one_of_its_lane_under_wa
     taken_in(window, place(5, ORDERED))
     assert all_started(window) == [5]
     assert taken_in(window, place(2, ORDERED, parked=True)) == [False], "it was due later than 5"
-    assert window.park(2) == []
+    assert window.offsets == [5], "2 stays where it is"
     assert taken_in(window, place(6, ORDERED)) == [False], "2 goes before it"
     window.park(6)
     window.over(5)
     taken_in(window, place(2, ORDERED, parked=True))
     assert all_started(window) == [2]
     assert taken_in(window, place(6, ORDERED, parked=True)) == [False], "2 is under way"
-    window.park(6)
     window.over(2)
     assert taken_in(window, place(6, ORDERED, parked=True)) == [True]
     assert all_started(window) == [6]
+
+
+def test_one_under_way_stays_when_those_behind_it_in_its_lane_are_crowded_out() -> None:
+    window = EffectWindow(1, [ORDERED], window_max=3)
+    taken_in(window, *(place(n, ORDERED) for n in (1, 2, 3)))
+    assert all_started(window) == [1]
+    assert window.crowded_out(lambda _: True, ["Mail", ORDERED]) == [2, 3]
+    assert window.park(2) == [3]
+    assert window.offsets == [1]
+    assert window.is_started(1)
+    assert taken_in(window, place(2, ORDERED, parked=True)) == [False], "1 is under way"
+    window.over(1)
+    assert taken_in(window, place(2, ORDERED, parked=True)) == [True]
+    assert all_started(window) == [2]
+
+
+def test_of_those_that_were_parked_who_comes_first_goes_first_and_before_what_is_new() -> None:
+    window = EffectWindow(1, ())
+    taken_in(window, place(7), *(place(n, parked=True) for n in (2, 1, 3)))
+    assert all_started(window) == [2, 1, 3, 7]
 
 
 def test_a_lane_is_free_again_when_what_was_to_wait_for_it_outside_is_over() -> None:

@@ -102,10 +102,24 @@ def test_one_that_was_over_when_it_was_parked_holds_its_lane_back_no_longer() ->
     assert started(hand) == [2]
 
 
-def test_who_is_put_back_keeps_its_attempts_and_its_last_error() -> None:
-    hand = in_hand()
+def test_what_is_parked_stays_as_it_is_behind_one_of_its_lane_and_is_given_out_after_it() -> None:
+    looks: list[float] = []
+    hand = EffectsInHand(EffectWindow(1, ["Ship"]), looks.append)
     read(hand, 5)
     assert started(hand) == [5]
+    assert not hand.take(effect(3, parked=True, attempts=2, detail="no"))
+    assert hand.offsets == [5, 3], "nobody gives it out meanwhile"
+    assert hand.batch(100) == ([], []), "nothing is written of it"
+    hand.end(ended_badly(hand[5], "dead", 1, "no", CODEC))
+    settled(hand)
+    assert looks == [0.0], "it is looked for at once"
+    assert hand.offsets == []
+    assert hand.take(effect(3, parked=True, attempts=2, detail="no"))
+
+
+def test_who_is_put_back_keeps_its_attempts_and_its_last_error() -> None:
+    hand = in_hand()
     hand.take(effect(3, parked=True, attempts=2, detail="no"))
+    hand.put_back(hand[3])
     _, (wait,) = settled(hand)
     assert (wait.effect.entry.offset, wait.attempts, wait.detail) == (3, 2, "no")

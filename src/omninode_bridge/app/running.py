@@ -57,8 +57,7 @@ class Running(Asking):
         Raises:
             RunUnknown: it has not ended within `timeout` seconds. It goes on.
             InvalidAction: the input is no JSON object that can be stored; `field` names the part.
-            GaveUp: it was not started, for the input lacks something; or another orchestrator
-                speaks with this epoch.
+            GaveUp: it was not started: the input lacks something.
             RunIdReused: a run of this id was started with another contract or input.
             ContractError: the contract cannot work.
             ConfigurationError: it asks for effects that this application does not declare.

@@ -41,6 +41,28 @@ class Place:
         return (self.intent_type, self.workflow_key)
 
 
+class _Queue:
+    """What waits for a slot of one type: first what was parked, each in the order of its coming."""
+
+    def __init__(self) -> None:
+        self._parked: deque[int] = deque()
+        self._new: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return len(self._parked) + len(self._new)
+
+    def add(self, place: Place) -> None:
+        (self._parked if place.parked else self._new).append(place.offset)
+
+    def take(self) -> int:
+        return (self._parked or self._new).popleft()
+
+    def drop(self, offset: int) -> None:
+        for queue in (self._parked, self._new):
+            if offset in queue:
+                queue.remove(offset)
+
+
 class EffectWindow:
     """The effects of one partition that were read and are not over."""
 
@@ -64,7 +86,7 @@ class EffectWindow:
         self._held: dict[int, Place] = {}
         self._parked_held: Counter[str] = Counter()
         self._by_intent: dict[UUID, Place] = {}
-        self._queues: dict[str, deque[int]] = {}
+        self._queues: dict[str, _Queue] = {}
         self._lanes: dict[Lane, deque[int]] = {}
         self._started: set[int] = set()
         self._unsettled: dict[int, None] = {}
@@ -93,25 +115,40 @@ class EffectWindow:
         return offset in self._started
 
     def admit(self, place: Place) -> bool:
-        """Take one in hand; False: it has to be parked (again), behind another one of its lane."""
+        """Take one in hand; False: another one of its lane goes before it.
+
+        One from the log is in hand all the same, and has to be parked; what is parked stays so.
+        """
+        # The store gives out only the first of those parked; another may be under way here, which
+        # was in the log. And what is parked goes before what comes from the log.
+        is_ordered = place.intent_type in self._ordered
+        if is_ordered and place.parked and self.is_busy(place.lane):
+            self._waiting.setdefault(place.lane, set()).add(place.offset)
+            return False
         self._held[place.offset] = place
         self._by_intent[place.intent_id] = place
         if place.parked:
             self._parked_held[place.intent_type] += 1
         else:
             self._unsettled[place.offset] = None
-        if place.intent_type not in self._ordered:
+        if not is_ordered:
             self._queue(place)
             return True
-        # The store gives out only the first of those parked; another may be under way here, which
-        # was in the log. And what is parked goes before what comes from the log.
-        if place.lane in (self._lanes if place.parked else self._waiting):
+        if not place.parked and self.is_waited_for(place.lane):
             return False
         lane = self._lanes.setdefault(place.lane, deque())
         lane.append(place.offset)
         if len(lane) == 1:
             self._queue(place)
         return True
+
+    def is_busy(self, lane: Lane) -> bool:
+        """Return whether one of an ordered lane is in hand."""
+        return lane in self._lanes
+
+    def is_waited_for(self, lane: Lane) -> bool:
+        """Return whether one of an ordered lane waits outside."""
+        return lane in self._waiting
 
     def pass_by(self, offset: int) -> None:
         """Keep the position behind `offset` until it is settled, without starting anything."""
@@ -127,13 +164,14 @@ class EffectWindow:
         """Yield what starts now; `may_start` takes a slot of a type, or says that there is none."""
         for intent_type, queue in self._queues.items():
             while queue and may_start(intent_type):
-                offset = queue.popleft()
+                offset = queue.take()
                 self._started.add(offset)
                 yield offset
 
     def queued(self, intent_type: str) -> int:
         """Return how many of a type wait for a slot."""
-        return len(self._queues.get(intent_type, ()))
+        queue = self._queues.get(intent_type)
+        return 0 if queue is None else len(queue)
 
     def parked(self, intent_type: str) -> int:
         """Return how many of a type that had been parked are in hand, under way or not."""
@@ -155,7 +193,11 @@ class EffectWindow:
             return []
         followers: list[int] = []
         if offset in self._lanes.get(place.lane, ()):
-            followers = [n for n in self._lanes.pop(place.lane) if n != offset]
+            lane = list(self._lanes.pop(place.lane))
+            at = lane.index(offset)
+            followers = lane[at + 1 :]
+            if at:  # those before it stay, the one under way among them
+                self._lanes[place.lane] = deque(lane[:at])
         self._waiting.setdefault(place.lane, set()).update((offset, *followers))
         for follower in followers:
             self._drop(follower)
@@ -187,11 +229,7 @@ class EffectWindow:
         return [n for n in self._unsettled if n in self._held and n not in self._started]
 
     def _queue(self, place: Place) -> None:
-        queue = self._queues.setdefault(place.intent_type, deque())
-        if place.parked:
-            queue.appendleft(place.offset)
-        else:
-            queue.append(place.offset)
+        self._queues.setdefault(place.intent_type, _Queue()).add(place)
 
     def _drop(self, offset: int) -> Place:
         place = self._held.pop(offset)
@@ -200,8 +238,8 @@ class EffectWindow:
             self._parked_held[place.intent_type] -= 1
         if offset in self._started:
             self._started.discard(offset)
-        elif offset in (queue := self._queues.get(place.intent_type, deque())):
-            queue.remove(offset)
+        elif place.intent_type in self._queues:
+            self._queues[place.intent_type].drop(offset)
         return place
 
     def _advance(self, place: Place) -> None:

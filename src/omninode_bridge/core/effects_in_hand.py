@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from uuid import UUID
 
-    from omninode_bridge.core.effect_window import EffectWindow
+    from omninode_bridge.core.effect_window import EffectWindow, Lane
     from omninode_bridge.core.effects import EffectStatus, OpenEffect
 
 
@@ -33,6 +33,7 @@ class EffectsInHand:
         self._to_park: list[ParkedEffect] = []
         self._cancels: dict[int, list[int]] = {}
         self._passed: list[int] = []
+        self._behind: dict[int, Lane] = {}
 
     def __getitem__(self, offset: int) -> OpenEffect:
         """Return the open effect at `offset`."""
@@ -44,17 +45,27 @@ class EffectsInHand:
 
     @property
     def offsets(self) -> list[int]:
-        """All that is in hand: open, or to be settled."""
+        """All that is not to be given out: open, to be settled, or behind one of its lane."""
+        behind = {n: lane for n, lane in self._behind.items() if self.window.is_busy(lane)}
+        self._behind = behind
         to_settle: list[EndedEffect | ParkedEffect] = [*self._to_end, *self._to_park]
-        return [*self.window.offsets, *(each.effect.entry.offset for each in to_settle)]
+        settling = (each.effect.entry.offset for each in to_settle)
+        return [*self.window.offsets, *settling, *behind]
 
     # -- taking in and ending ------------------------------------------------------------------
 
-    def take(self, effect: OpenEffect) -> None:
-        """Take one in hand; behind one of its lane that waits outside it is parked (again)."""
-        self._open[effect.entry.offset] = effect
-        if not self.window.admit(place_of(effect)):
+    def take(self, effect: OpenEffect) -> bool:
+        """Take one in hand; False: behind another of its lane it is parked, or stays so."""
+        place = place_of(effect)
+        if self.window.admit(place):
+            self._open[effect.entry.offset] = effect
+            return True
+        if effect.parked:  # its row is as it was
+            self._behind[effect.entry.offset] = place.lane
+        else:
+            self._open[effect.entry.offset] = effect
             self.put_back(effect)
+        return False
 
     def wait_outside(self, effect: OpenEffect, *, holds_back: bool) -> None:
         """Park one that waits for its time or for a handler, without having it in hand.
@@ -79,6 +90,7 @@ class EffectsInHand:
         self._close(effect)
         self.window.settled(self._with_cancels([offset]))
         self._cancels.pop(offset, None)
+        self._look_behind(effect)
 
     def park(self, wait: ParkedEffect) -> None:
         """Give one out to wait outside, and with it those of its lane that wait for it."""
@@ -147,6 +159,7 @@ class EffectsInHand:
             self._cancels.pop(end.effect.entry.offset, None)
             if end.status == "dead":  # it may have been one that could not be parked
                 self.over_outside(end.effect)
+            self._look_behind(end.effect)
 
     def over_outside(self, effect: OpenEffect) -> None:
         """Let nobody wait for one that was given out to be parked, and is over."""
@@ -161,6 +174,11 @@ class EffectsInHand:
     def _with_cancels(self, ended: list[int]) -> list[int]:
         """Return the offsets of what has ended, and of the cancellations that waited for that."""
         return [*ended, *(n for offset in ended for n in self._cancels.get(offset, ()))]
+
+    def _look_behind(self, effect: OpenEffect) -> None:
+        """One is durably over: the next one of its lane, which waits outside, may be due."""
+        if self.window.is_waited_for(place_of(effect).lane):
+            self._parked(0.0)
 
     def _close(self, effect: OpenEffect) -> None:
         if self._open.pop(effect.entry.offset, None) is not None:

@@ -3,7 +3,8 @@
 Rule 1: no run needs us. It goes on by the replies to what it asked for, whoever waits or has gone.
 Rule 2: starting twice is starting once: the id of what starts a run is made of all that it says,
         and a run that was started with the same is the same run, however long ago.
-Rule 3: who joins a run with a higher epoch takes it over; with the same or a lower one it looks on.
+Rule 3: who joins a run with a higher epoch takes it over; with the same or a lower one it looks on,
+        and so does who comes second with a higher one.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ AWAY_S: Final = 0.1
 _STARTS: Final = UUID("6f6d6e69-6e6f-5465-8272-756e00000001")
 """The name space of the ids of what starts runs."""
 
-_MAY_BE_THE_SAME: Final = ("rejected", "stale_epoch", "lease_mismatch")
-"""Said of a run that was started before; of the same one, perhaps."""
+_SAID_OF_OTHERS: Final = ("rejected", "stale_epoch", "lease_mismatch")
+"""Said where somebody was before us: with the same words, perhaps, or with this epoch."""
 
 
 class Submit(Protocol):
@@ -99,7 +100,7 @@ class RunDoor:
 
         Raises:
             InvalidAction: the input is no JSON object that can be stored.
-            GaveUp: it could not be started, or another orchestrator has this very epoch.
+            GaveUp: it could not be started.
             RunIdReused: a run of this id was started with another contract or input.
             RunUnknown: it has not ended within `wait_s` seconds; it goes on.
         """
@@ -164,7 +165,7 @@ class RunDoor:
         """Return whether the run is there, started with the same words."""
         if not isinstance(outcome, ReducerGaveUp):
             return True
-        if outcome.reason not in _MAY_BE_THE_SAME:
+        if outcome.reason not in _SAID_OF_OTHERS:
             return False
         row = await self._state(workflow_id)
         if row is None:
@@ -191,8 +192,8 @@ class RunDoor:
         taken = await self._submit(
             key, RUN_TAKEN_OVER, {}, timeout=wait_s, epoch=epoch, lease_id=lease_id
         )
-        # Only a run that has ended meanwhile rejects it, and then nobody has anything to say.
-        if not isinstance(taken, ReducerGaveUp) or taken.reason != "rejected":
+        # Rejected by a run that has ended meanwhile; or another one was there before us.
+        if not isinstance(taken, ReducerGaveUp) or taken.reason not in _SAID_OF_OTHERS:
             taken.committed()
 
     async def _over(self, workflow_id: str) -> RunOutcome | None:

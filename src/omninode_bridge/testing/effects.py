@@ -160,11 +160,12 @@ class MemoryEffects:
         }
         for end in ended:
             check_text(end.detail)
+            row = here.effects.get(end.effect.entry.offset)
+            if end.effect.parked and row and row.effect.redriven == end.effect.redriven:
+                del here.effects[end.effect.entry.offset]
         for end in new.values():
             offset = end.effect.entry.offset
             here.effects_ended[offset, end.effect.redriven] = end
-            if end.effect.parked:
-                here.effects.pop(offset, None)
             if end.status == "dead":
                 again = replace(end.effect, attempts=end.attempts, detail=end.detail, parked=True)
                 here.effects[offset] = EffectRow(again, "dead", self._clock())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from omninode_bridge.core.effect_attempt import OutOfTime, call_of, raised
 from omninode_bridge.core.effects import EndedEffect, ParkedEffect, done, ended_badly
 from omninode_bridge.core.errors import EffectRefused
-from omninode_bridge.core.observation import EffectAttempted, EffectsLeft
+from omninode_bridge.core.observation import EffectAttempted, EffectsLeft, LoopStumbled
 from omninode_bridge.core.reducer import DETAIL_CHARS_MAX, storable
 from omninode_bridge.services.effect_runner.transaction import NotBegun, end_in
 
@@ -91,8 +91,9 @@ class Attempts:
             self._world.observe(EffectsLeft(self._world.partition, names))
 
     def _attempted(self, effect: OpenEffect, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # of an interrupted one: nobody is told, and nobody need be
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and not self._ending:  # not the handler's: ours
+            self._world.observe(LoopStumbled("effects", self._world.partition, 1, error))
         offset = effect.entry.offset
         self._tasks.pop(offset, None)
         self._begun.discard(offset)
@@ -133,9 +134,11 @@ class Attempts:
 
         if not effect_type.transactional:
             return self._hand.end(await carry_out())
-        await end_in(
+        over = await end_in(
             self._world.ends.transaction(self._world.partition, self._world.owner), carry_out
         )
+        if over is not None:
+            return self._hand.end(over)
         self._hand.ended_durably(effect)
         self._world.followed()
         return "done"

@@ -25,8 +25,8 @@ POLL_S: Final = 1.0
 DUE_AGAIN_S: Final = 0.02
 BUSY_AGAIN_S: Final = 0.1
 PARKED_SHARE: Final = 8
-"""An eighth of the slots of a type, and one at least, is for what was parked, however much comes
-from the log. So what failed comes to its next attempt under any load, and others go on."""
+"""An eighth of the slots of a type, and one at least, is for what was parked in a partition,
+however much comes from its log. So what failed comes to its next attempt under any load."""
 
 
 class Looks:
@@ -127,12 +127,11 @@ class Intake:
         rooms = {name: room for name in types if (room := self._room(name)) > 0}
         place = (self._world.partition, rooms, ordered, self._hand.offsets)
         effects, next_s = await self._patience(partial(self._world.parked.due, *place))
-        for effect in effects:
-            self._hand.take(effect)
+        taken = [self._hand.take(effect) for effect in effects]
         # Where no slot was free there may be more.
         wait_s = BUSY_AGAIN_S if len(rooms) < len(types) else POLL_S
-        if effects:
-            wait_s = DUE_AGAIN_S
+        if taken:
+            wait_s = DUE_AGAIN_S if any(taken) else BUSY_AGAIN_S
         if next_s is not None:
             wait_s = min(wait_s, max(0.0, next_s))
         self._looks.parked = monotonic() + wait_s

@@ -26,7 +26,7 @@ class _Undone(BridgeError):
 async def end_in(
     opened: AbstractAsyncContextManager[EffectTransaction],
     carry_out: Callable[[Any], Awaitable[EndedEffect]],
-) -> None:
+) -> EndedEffect | None:
     """Let `carry_out` write on the connection of a transaction, and end its effect there.
 
     Raises:
@@ -35,6 +35,7 @@ async def end_in(
     """
     failure: BaseException | None = None
     called = False
+    over = None
     try:
         with suppress(_Undone):
             async with opened as transaction:
@@ -44,7 +45,9 @@ async def end_in(
                 except BaseException as error:
                     failure = error
                     raise _Undone from error
-                if await transaction.end(ended) != "ended":
+                said = await transaction.end(ended)
+                if said != "ended":
+                    over = ended if said == "over" else None
                     raise _Undone
     except DatabaseUnavailable as error:
         # Once it was called it is an attempt: a handler that loses its connection each time would
@@ -54,3 +57,4 @@ async def end_in(
         failure = failure or error
     if failure is not None:
         raise failure
+    return over
