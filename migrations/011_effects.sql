@@ -118,9 +118,7 @@ BEGIN
     SELECT coalesce(array_agg("offset"), '{}') INTO ended FROM new;
 
     IF cardinality(p_unparked) > 0 THEN
-        DELETE FROM effects e USING unnest(p_offsets, p_redriven) AS p(at, redriven)
-        WHERE e.partition = p_partition AND e."offset" = p.at AND e.redriven = p.redriven
-          AND p.at = ANY (p_unparked);
+        DELETE FROM effects WHERE partition = p_partition AND "offset" = ANY (p_unparked);
     END IF;
 
     IF cardinality(p_parked_offsets) > 0 THEN

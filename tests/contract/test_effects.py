@@ -237,6 +237,20 @@ async def test_a_dead_effect_waits_until_it_is_redriven(ports: Ports) -> None:
     assert await due(ports) == []
 
 
+async def test_an_end_that_is_said_again_after_a_redrive_leaves_the_redriven_one(
+    ports: Ports,
+) -> None:
+    (effect,) = await asked_for(ports, 1)
+    await settle(ports, ParkedEffect(effect, 1, "no"), position=2)
+    (parked,), _ = await ports.parked_effects.due(0, TYPES, [], [])
+    dead = ended_badly(parked, "dead", 2, "no", CODEC)
+    await settle(ports, dead, position=2)
+    assert await ports.beside.redrive(0, effect.entry.intent.intent_id)
+    await settle(ports, dead, position=2)  # its first reply was lost
+    (again,), _ = await ports.parked_effects.due(0, TYPES, [], [])
+    assert (again.attempts, again.redriven) == (0, 1)
+
+
 async def test_who_is_not_the_owner_ends_nothing(ports: Ports) -> None:  # R12
     (effect,) = await asked_for(ports, 1)
     loser = await owned(ports)

@@ -56,6 +56,7 @@ async def open_bus(
         BusUnavailable: nobody answers.
         TopicUnfit: a topic that is there is not as we need it.
     """
+    # Here and not above: what they import is an extra, and need not be installed.
     from omninode_bridge.infrastructure.kafka.connection import connect  # noqa: PLC0415 - an extra
     from omninode_bridge.infrastructure.kafka.dead_letters import (  # noqa: PLC0415
         KafkaDeadLetters,

@@ -160,9 +160,8 @@ class MemoryEffects:
         }
         for end in ended:
             check_text(end.detail)
-            row = here.effects.get(end.effect.entry.offset)
-            if end.effect.parked and row and row.effect.redriven == end.effect.redriven:
-                del here.effects[end.effect.entry.offset]
+            if end.effect.parked and end.status != "dead":
+                here.effects.pop(end.effect.entry.offset, None)
         for end in new.values():
             offset = end.effect.entry.offset
             here.effects_ended[offset, end.effect.redriven] = end
