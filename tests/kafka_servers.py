@@ -83,6 +83,8 @@ class KafkaServer:
         """Let it take connections and answer none."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
+        # On a busy machine its threads may run on for a while before they learn of it.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def go_on(self) -> None:
         """Let it answer again."""

@@ -65,6 +65,7 @@ class RedisServer:
         """Let it take connections and answer none: the slowest there is."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def go_on(self) -> None:
         """Let it answer again."""
