@@ -27,14 +27,9 @@ from omninode_bridge.infrastructure.kafka.persist_messages import (
 )
 from omninode_bridge.ports import Unstorable
 from tests.asyncapi import check_message
-from tests.unit.actions import CODEC, COMMITTED_AT, EFFECT_ID, KEY, sealed
+from tests.unit.actions import CODEC, COMMITTED_AT, EFFECT_ID, KEY, json_objects, sealed
 
 TOKEN: Final = UUID(int=9)
-JSON: Final = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(-1e9, 1e9) | st.text("aé☃"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab"), inner, max_size=3),
-    max_leaves=6,
-)
 
 
 def _keep(state: dict[str, Any], action: Action) -> Transition | Rejection:
@@ -65,7 +60,7 @@ def commit_of(*steps: Step, move: Move | None = None) -> Commit:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["Kept", "Refused"]), st.dictionaries(st.text("ab"), JSON))),
+    st.lists(st.tuples(st.sampled_from(["Kept", "Refused"]), json_objects), max_size=4),
     st.one_of(st.none(), st.builds(Move, st.integers(1, 9), st.integers(10, 19))),
     st.sampled_from([None, 3600.0, 21600.0]),
 )

@@ -80,7 +80,8 @@ class Apart:
 
     async def _duties(self, members: Sequence[Member]) -> list[Duty]:
         """Return what is ours to do, having let go what is not."""
-        world, ours = self._world, list[Duty]()
+        world = self._world
+        ours: list[Duty] = []
         if "store-effect" in world.duties:
             ours += [
                 (partition, "store-effect")

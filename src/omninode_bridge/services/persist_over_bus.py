@@ -74,9 +74,9 @@ class PersistOverBus:
             raise StoreEffectSilent(commit.partition, waited)
         if isinstance(answer, Unstorable):
             raise ValueRefused(answer.sqlstate, answer.detail)
-        if isinstance(answer, Accepted) or answer.not_owner:
+        if isinstance(answer, Accepted):
             return answer
-        if answer.moved:
+        if answer.moved and not answer.not_owner:
             raise StoreEffectSilent(commit.partition, "the position has moved, perhaps by us")
         if answer.known:
             known = await self._outcomes.recall(commit.partition, list(answer.known))
