@@ -96,11 +96,15 @@ class KafkaUser:
             data,
         )
         written = cloud_events_kafka.to_binary_event(event)
-        self.write(
-            ACTION, written.key, written.value, list(written.headers.items()), partition=partition
-        )
+        headers: Headers = list(written.headers.items())
+        self._last = (ACTION, written.key, written.value, headers)
+        self.write(*self._last, partition=partition)
         self.sent.append(action_id)
         return action_id
+
+    def ask_again(self) -> None:
+        """Write the last action once more, under its id."""
+        self.write(*self._last)
 
     def write(
         self,

@@ -98,7 +98,8 @@ class Bridge(Doors):
         `pure_reducer=False` the bridge takes the direct path: a transaction for each action instead
         of batches folded in memory, with the same outcomes and many times slower. It can be chosen
         anew each time, and bridges of both kinds may share a server. `roles` are what this process
-        does of what is to be done; asking it does not depend on them. With `persist="over-bus"`
+        does of what is to be done; asking it does not depend on them, and who has none only asks.
+        With `persist="over-bus"`
         what it folds is sent by Kafka to a process with the role `store-effect`, which commits it.
 
         Raises:

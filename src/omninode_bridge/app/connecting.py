@@ -88,13 +88,14 @@ def redis_hints(url: str) -> Callable[[Observe], RedisHints]:
 
 
 def duties_of(roles: Iterable[str]) -> frozenset[Role]:
-    """Return the roles that are named.
+    """Return the roles that are named; who has none only asks.
 
     Raises:
-        ConfigurationError: there is no such role, or none is named.
+        ConfigurationError: there is no such role.
     """
+    named = list(roles)
     try:
-        return read_roles(roles)
+        return read_roles(named) if named else frozenset()
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
