@@ -33,12 +33,16 @@ KEYS: Final = [f"counter:{n}" for n in range(40)]
 
 @asynccontextmanager
 async def serving(
-    database_url: str, *program: str, served: str = "tests.bridges:app", direct: bool = False
+    database_url: str,
+    *program: str,
+    served: str = "tests.bridges:app",
+    direct: bool = False,
+    options: tuple[str, ...] = (),
 ) -> AsyncIterator[Process]:
     """Run `run --app`, or another Python program, in a process; yield when it says it is ready."""
-    run = ("run", "--app", served, "--database-url", database_url, "--json")
+    run = ("run", "--app", served, "--database-url", database_url, "--json", *options)
     process = await asyncio.create_subprocess_exec(
-        *((sys.executable, *program) if program else (PROGRAM, *run)),
+        *((sys.executable, *program) if program else (str(PROGRAM), *run)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=os.environ
