@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from omninode_bridge.core.errors import BusUnavailable, StoreEffectSilent
+from omninode_bridge.core.errors import BusUnavailable, StoreEffectSilent, ValueRefused
 from omninode_bridge.core.message import ReducerGaveUp, StateCommitted
 from omninode_bridge.core.observation import (
     CommitRefused,
@@ -22,6 +22,7 @@ from omninode_bridge.core.observation import (
     Observation,
 )
 from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.reducer import Absorbed
 from omninode_bridge.core.roles import read_roles
 from omninode_bridge.host import PartitionHost
 from omninode_bridge.services.persist_over_bus import PersistOverBus
@@ -200,6 +201,38 @@ async def test_one_store_effect_takes_over_from_another() -> None:
                 await outcomes(reducer, *(action(key) for key in KEYS))
     assert await versions(hosts) == [3] * 4
     assert hosts.silences() == 0
+
+
+async def test_what_was_decided_by_another_is_told_again() -> None:
+    async with Hosts() as hosts:
+        asked = action(KEYS[0])
+        async with hosts.new("before", "reducer") as before:
+            await outcomes(before, asked)
+        reducer = await hosts.start()
+        (told,) = await outcomes(reducer, asked)
+        assert (told.committed().version, told.duplicate) == (1, True)
+        refusals = hosts.told("store effect", CommitsPersisted)
+        assert [each.accepted for each in refusals] == [False]
+    assert await hosts.world.store.read([KEYS[1]]) == {}
+
+
+async def test_what_the_database_refuses_is_given_up_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Hosts() as hosts:
+        reducer = await hosts.start()
+        commit = hosts.world.store.commit
+
+        async def picky(each: Commit) -> Any:  # noqa: ANN401
+            if any(
+                isinstance(s, Absorbed) and s.action.workflow_key == KEYS[0] for s in each.steps
+            ):
+                raise ValueRefused("22P05", "not in this house")
+            return await commit(each)
+
+        monkeypatch.setattr(hosts.world.store, "commit", picky)
+        refused, *others = await outcomes(reducer, *(action(key) for key in KEYS))
+        assert isinstance(refused, ReducerGaveUp)
+        assert (refused.reason, "not in this house" in refused.detail) == ("invalid", True)
+        assert [each.committed().version for each in others] == [1, 1, 1]
 
 
 async def test_where_nobody_sends_commits_nobody_waits_for_them() -> None:

@@ -21,8 +21,9 @@ from omninode_bridge.core.observation import (
 )
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.roles import FOLLOWING, Following, read_roles
-from omninode_bridge.host import PartitionHost, role_loops
+from omninode_bridge.host import PartitionHost, apart, role_loops
 from omninode_bridge.ports import Wake
+from omninode_bridge.services import timer_loop
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from omninode_bridge.testing.bus import MemoryBus
 from tests.bridges import until
@@ -144,6 +145,20 @@ async def test_a_timer_fires_where_the_orchestrator_is() -> None:
     assert hosts.did("orchestrator", TimersFired) == {partition_of(KEYS[0], PARTITIONS)}
 
 
+async def test_a_timer_that_was_set_elsewhere_is_seen_without_polling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timer_loop, "POLL_S", 30.0)
+    async with Hosts() as hosts:
+        reducer, _ = await hosts.start("reducer", "orchestrator")
+        await asyncio.sleep(2 * LEASE.total_seconds())  # the timers were looked at: there are none
+        at = hosts.clock() + timedelta(seconds=0.2)
+        future = await reducer.submit(action(KEYS[0], due_at=at))
+        hosts.clock.advance(timedelta(seconds=1))
+        async with asyncio.timeout(10):
+            assert (await future).committed().version == 1
+
+
 async def test_two_of_a_role_share_the_partitions_and_one_goes_on_alone() -> None:
     async with Hosts() as hosts:
         (reducer,) = await hosts.start("reducer")
@@ -206,6 +221,29 @@ async def test_effects_are_handed_over_when_those_under_way_have_ended() -> None
         await until(lambda: len(hosts.mail.sent) == 2 * len(KEYS), "all sent")
         await until(lambda: hosts.did("second", EffectsSettled) == {1}, "the second")
     assert set(hosts.mail.sent.values()) == {1}, "nothing was carried out twice"
+
+
+async def test_what_has_not_ended_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Hosts() as hosts:
+        (reducer,) = await hosts.start("reducer")
+        carrier = hosts.new("effects", "carrier")
+        await hosts.enter_async_context(carrier)
+        await until(lambda: len(hosts.follows("carrier")) == 2, "the effects")
+        hosts.mail.hold.clear()
+        asked = action(KEYS[0], payload={"mail": "SendMail"})
+        await submitted(reducer, asked)
+        await until(lambda: hosts.mail.sent[asked.action_id] == 1, "under way")
+        # For a moment it believes that another one does it.
+        monkeypatch.setattr(apart, "follower", lambda *_: None)
+        await until(lambda: not carrier._apart._loops, "let go")
+        monkeypatch.undo()
+        await asyncio.sleep(3 * LEASE.total_seconds())
+        assert hosts.mail.sent[asked.action_id] == 1
+        hosts.mail.hold.set()
+        await until(lambda: len(hosts.follows("carrier")) == 2, "begun again")
+        await until(lambda: bool(hosts.did("carrier", EffectsSettled)), "settled")
+    assert hosts.mail.sent[asked.action_id] == 1
+    assert hosts.follows("carrier") == set()
 
 
 async def test_effects_of_one_that_is_gone_are_taken_and_its_word_comes_too_late(

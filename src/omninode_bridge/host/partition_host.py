@@ -309,7 +309,7 @@ class PartitionHost:
 
     def _log_grew(self, partition: int) -> None:
         """What was appended is in the log now, or it is a timer."""
-        if partition not in self._workers:
+        if partition not in self._workers or "orchestrator" not in self._world.duties:
             self._waking.log_grew(partition)
         self._look(partition)
 

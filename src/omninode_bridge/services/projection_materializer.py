@@ -97,8 +97,7 @@ class ProjectionMaterializer:
             )
 
     def look(self) -> None:
-        """Look at the log now: somebody elsewhere has committed."""
-        self._handed_upto = 0
+        """Look now; what was committed elsewhere is read from the log, for none of it is handed."""
         self._hint.set()
 
     def stop(self) -> None:
