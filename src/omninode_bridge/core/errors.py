@@ -16,6 +16,7 @@
     │   ├── ContractError        a contract that cannot work, with the line to change
     │   └── TopicUnfit           a topic of the bus that is there is not as the bridge needs it
     ├── DatabaseUnavailable      PostgreSQL cannot be reached; the loops go on trying
+    │   └── StoreEffectSilent    nobody has answered a commit that was sent by the bus
     ├── DatabaseRefused          PostgreSQL refused a statement; trying again will not help
     │   └── ValueRefused         because of a value in it (SQLSTATE class 22 or 54)
     ├── BusUnavailable           Kafka cannot be reached or does not answer; the loops go on trying
