@@ -223,11 +223,12 @@ async def test_whose_network_goes_in_its_transaction_is_replaced_within_five_sec
         async def go_silent() -> None:
             while not held:  # until it is cut off while it holds a partition
                 proxy.go_silent()
+                began = monotonic()
                 await asyncio.sleep(0.05)
                 held.extend(await holding_still(database_url))
                 if not held:
-                    proxy.speak()
-                    await asyncio.sleep(0.2)
+                    proxy.speak()  # for longer than it was silent: it has to get on
+                    await asyncio.sleep(0.2 + monotonic() - began)
 
         assert await longest_gap_s(b, go_silent) < 5
         await until_shared(database_url, 4)
