@@ -27,7 +27,9 @@ CREATE TABLE event_log_database (
 );
 
 COMMENT ON TABLE event_log_database IS
-    'One row: how many partitions this database was created with, and the incarnation of its log.';
+    'One row: how many partitions this database has, and the incarnation of its log.';
+COMMENT ON COLUMN event_log_database.incarnation IS
+    'Another one when the number of partitions has changed: numbers and offsets mean something else.';
 
 -- One narrow row a partition, updated by every commit: room for many HOT versions on its page.
 CREATE TABLE event_log_partitions (
@@ -134,8 +136,9 @@ CREATE TABLE event_log_fsm_state_transitioned (
     CONSTRAINT event_log_fsm_state_transitioned_pkey PRIMARY KEY (partition, "offset")
 );
 
+-- All of a key is in one partition: with its key alone it is found whatever the number of them.
 CREATE INDEX idx_fsm_state_transitioned_key
-    ON event_log_fsm_state_transitioned (workflow_key, partition, "offset");
+    ON event_log_fsm_state_transitioned (workflow_key, "offset");
 
 -- Transient topics: partitioned by partition, then by offset into segments that are dropped whole.
 CREATE TABLE event_log_action (
@@ -162,26 +165,53 @@ CREATE TABLE event_log_intent (
 ) PARTITION BY LIST (partition);
 
 
--- Make the partitions of a new database; on an existing one, say how many it has.
--- Fixed for good: the partition of a key, and so its order, depends on the number.
-CREATE FUNCTION event_log_create_partitions(p_partitions INT) RETURNS INT
+-- Make the tables of the transient topics anew, empty, for so many partitions.
+CREATE FUNCTION event_log_make_transient_tables(p_partitions INT) RETURNS VOID
 LANGUAGE plpgsql AS $$
 DECLARE
-    existing INT;
+    old REGCLASS;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('omninode_bridge.partitions'));
-    SELECT partitions INTO existing FROM event_log_database;
-    IF FOUND THEN
-        RETURN existing;
-    END IF;
-    INSERT INTO event_log_database (partitions) VALUES (p_partitions);
+    FOR old IN SELECT inhrelid FROM pg_inherits
+               WHERE inhparent IN ('event_log_action'::REGCLASS, 'event_log_intent'::REGCLASS)
+    LOOP
+        EXECUTE format('DROP TABLE %s', old);
+    END LOOP;
     FOR n IN 0 .. p_partitions - 1 LOOP
-        INSERT INTO event_log_partitions (partition) VALUES (n);
-        INSERT INTO event_log_action_heads (partition) VALUES (n);
         EXECUTE format('CREATE TABLE event_log_action_%s PARTITION OF event_log_action'
                        ' FOR VALUES IN (%s) PARTITION BY RANGE ("offset")', n, n);
         EXECUTE format('CREATE TABLE event_log_intent_%s PARTITION OF event_log_intent'
                        ' FOR VALUES IN (%s) PARTITION BY RANGE ("offset")', n, n);
+    END LOOP;
+END $$;
+
+
+-- Make the partitions of a new database; on an existing one, say how many it has, and of which
+-- incarnation of its log this is true: one statement reads both. The partition of a key, and so its
+-- order, depends on the number: it changes only with all that is stored
+-- (services/repartition.sql), under the lock that is taken here.
+CREATE FUNCTION event_log_create_partitions(
+    p_partitions INT, OUT partitions INT, OUT incarnation UUID
+)
+LANGUAGE plpgsql
+SET lock_timeout = '10s'
+AS $$
+BEGIN
+    BEGIN
+        PERFORM pg_advisory_xact_lock(hashtext('omninode_bridge.partitions'));
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE EXCEPTION 'the partitions of this database are being made, or their number changed:'
+            ' try again when that is over' USING ERRCODE = 'lock_not_available';
+    END;
+    SELECT d.partitions, d.incarnation INTO partitions, incarnation FROM event_log_database d;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    INSERT INTO event_log_database AS d (partitions) VALUES (p_partitions)
+    RETURNING d.partitions, d.incarnation INTO partitions, incarnation;
+    PERFORM event_log_make_transient_tables(p_partitions);
+    FOR n IN 0 .. p_partitions - 1 LOOP
+        INSERT INTO event_log_partitions (partition) VALUES (n);
+        INSERT INTO event_log_action_heads (partition) VALUES (n);
         INSERT INTO event_log_positions (consumer, topic, partition, home)
         VALUES ('reducer', 'action', n, n);
         -- One position a target partition: each keeps how far it has taken over from here.
@@ -190,7 +220,24 @@ BEGIN
         INSERT INTO event_log_positions (consumer, topic, partition, home)
         VALUES ('effects', 'intent', n, n);
     END LOOP;
-    RETURN p_partitions;
+END $$;
+
+
+-- Refuse (OB002) who counts partitions by another incarnation of the log. NULL asks nothing.
+--
+-- Asked after the first row of the partition is locked, the answer is true until the transaction ends:
+-- who changes the incarnation holds the tables of these rows against everyone. So who came before is
+-- waited for, and who comes after reads what is written there now, in a statement of its own and
+-- hence from a new snapshot.
+CREATE FUNCTION event_log_require_incarnation(p_incarnation UUID) RETURNS BOOLEAN
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_incarnation IS NOT NULL
+       AND NOT EXISTS (SELECT FROM event_log_database d WHERE d.incarnation = p_incarnation)
+    THEN
+        RAISE EXCEPTION 'the number of partitions was changed' USING ERRCODE = 'OB002';
+    END IF;
+    RETURN TRUE;
 END $$;
 
 
@@ -223,7 +270,8 @@ END $$;
 -- p_intent_* the intents in order, p_fsm_* the transitions of state machines. p_remember_s is in
 -- seconds; NULL is for ever. p_redrive_* are those actions that were given up once and are tried
 -- again: a give-up remembered of one of them is not known, but replaced. An id is a key's own: that
--- another key has the same one means nothing.
+-- another key has the same one means nothing. p_incarnation is by which the committer counts
+-- partitions; an owner needs none, whose token goes when the number changes.
 --
 -- Returns the first offset of each topic; or, when it refuses, `refusal` and nothing else.
 --
@@ -260,7 +308,7 @@ CREATE FUNCTION event_log_commit_v1(
     p_intent_ids UUID[], p_intent_types TEXT[], p_intent_targets TEXT[], p_intent_keys TEXT[],
     p_intent_actions UUID[], p_intents TEXT[],
     p_fsm_keys TEXT[], p_fsm_actions UUID[], p_fsm_transitions TEXT[],
-    p_redrive_keys TEXT[], p_redrive_ids UUID[],
+    p_redrive_keys TEXT[], p_redrive_ids UUID[], p_incarnation UUID,
     OUT refusal JSONB, OUT state_committed_first BIGINT, OUT reducer_gave_up_first BIGINT,
     OUT intent_first BIGINT
 )
@@ -284,14 +332,21 @@ DECLARE
     asked_at     TIMESTAMPTZ;
 BEGIN
     SELECT ctid, owner, state_committed_head, reducer_gave_up_head, intent_head, intent_end, fsm_head
-    INTO STRICT here, actual_owner, state_committed_first, reducer_gave_up_first, intent_first,
-                segment_at, fsm_first
+    INTO here, actual_owner, state_committed_first, reducer_gave_up_first, intent_first,
+         segment_at, fsm_first
     FROM event_log_partitions WHERE partition BETWEEN p_partition AND p_partition
     ORDER BY partition DESC LIMIT 1 FOR UPDATE;
 
+    -- A partition that is not there any more is nobody's.
     IF p_owner IS NOT NULL AND p_owner IS DISTINCT FROM actual_owner THEN
         refusal := jsonb_build_object('not_owner', TRUE);
         RETURN;
+    END IF;
+    IF p_owner IS NULL THEN
+        PERFORM event_log_require_incarnation(p_incarnation);
+    END IF;
+    IF here IS NULL THEN
+        RAISE EXCEPTION 'there is no partition %', p_partition USING ERRCODE = 'no_data_found';
     END IF;
 
     IF p_position IS NOT NULL THEN
@@ -446,7 +501,7 @@ END $$;
 CREATE FUNCTION projection_apply(
     p_partition_id TEXT, p_expected BIGINT, p_next BIGINT,
     p_keys TEXT[], p_versions BIGINT[], p_tags TEXT[], p_last_actions TEXT[], p_namespaces TEXT[],
-    p_updated_at TIMESTAMPTZ[], p_indices TEXT[], p_extras TEXT[]
+    p_updated_at TIMESTAMPTZ[], p_indices TEXT[], p_extras TEXT[], p_incarnation UUID
 ) RETURNS BIGINT
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
@@ -466,6 +521,7 @@ BEGIN
         SELECT ctid, "offset" INTO STRICT here, watermark FROM projection_watermarks
         WHERE partition_id = p_partition_id FOR UPDATE;
     END IF;
+    PERFORM event_log_require_incarnation(p_incarnation);
     IF p_next < p_expected THEN
         RAISE EXCEPTION 'the watermark of % cannot go back from % to %',
             p_partition_id, p_expected, p_next USING ERRCODE = 'OB001';

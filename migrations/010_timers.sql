@@ -82,10 +82,15 @@ END $$;
 -- from, p_next the position behind the last entry looked at. The position is stored in this same
 -- transaction, under the lock of its own row, so of two dispatchers with the same entries the
 -- second finds the position past them and appends nothing: each entry is taken over exactly once.
+--
+-- p_incarnation is by which the caller counts partitions. One who stood still while the number
+-- changed would put keys into the wrong partition, or take over entries a second time by their old
+-- offsets: it is refused (OB002).
 CREATE FUNCTION event_log_append_actions(
     p_partition INT, p_keys TEXT[], p_ids UUID[], p_bodies TEXT[], p_due_at TIMESTAMPTZ[],
     p_segment BIGINT,
-    p_source INT DEFAULT NULL, p_next BIGINT DEFAULT NULL, p_offsets BIGINT[] DEFAULT NULL
+    p_source INT DEFAULT NULL, p_next BIGINT DEFAULT NULL, p_offsets BIGINT[] DEFAULT NULL,
+    p_incarnation UUID DEFAULT NULL
 ) RETURNS INT
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off
@@ -97,9 +102,13 @@ DECLARE
     position_at TID;
     seen        BIGINT;
 BEGIN
-    SELECT ctid, action_head, action_end INTO STRICT here, head, segment_at
+    SELECT ctid, action_head, action_end INTO here, head, segment_at
     FROM event_log_action_heads WHERE partition BETWEEN p_partition AND p_partition
     ORDER BY partition DESC LIMIT 1 FOR UPDATE;
+    PERFORM event_log_require_incarnation(p_incarnation);
+    IF here IS NULL THEN
+        RAISE EXCEPTION 'there is no partition %', p_partition USING ERRCODE = 'no_data_found';
+    END IF;
     IF p_source IS NOT NULL THEN
         SELECT ctid, next INTO STRICT position_at, seen FROM event_log_positions
         WHERE topic = 'intent' AND partition = p_source

@@ -107,7 +107,7 @@ DECLARE
     follow_ups   INT := 0;
 BEGIN
     SELECT ctid, coalesce(effects_owner, owner), intent_head, intent_end
-    INTO STRICT here, actual_owner, head, segment_at
+    INTO here, actual_owner, head, segment_at
     FROM event_log_partitions WHERE partition BETWEEN p_partition AND p_partition
     ORDER BY partition DESC LIMIT 1 FOR UPDATE;
     IF p_owner IS NOT NULL AND p_owner IS DISTINCT FROM actual_owner THEN

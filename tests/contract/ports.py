@@ -322,7 +322,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             effects,
             effects,
             effects,
-            TransitionLogService(database, CODEC, partitions=PARTITIONS),
+            TransitionLogService(database, CODEC),
             store,
             RelayedLogService(database),
             TakenOverService(database, segment_entries=SEGMENT_ENTRIES),

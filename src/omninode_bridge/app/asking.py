@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from omninode_bridge.app.declaring import App
     from omninode_bridge.app.sealing import Handed
     from omninode_bridge.core.message import Outcome, SealedAction
+    from omninode_bridge.core.partition import Partitioning
     from omninode_bridge.host import PartitionHost
     from omninode_bridge.infrastructure.entities import ModelDeadLetter
     from omninode_bridge.infrastructure.postgres.database import Database
@@ -35,9 +36,9 @@ TIMEOUT_S: Final = 5.0
 class Asking(Looking):
     """A bridge as whoever asks it for something sees it."""
 
-    def __init__(self, app: App, database: Database, partitions: int) -> None:
+    def __init__(self, app: App, database: Database, partitioning: Partitioning) -> None:
         """Nothing is taken before there is a host, or after the bridge is closed."""
-        super().__init__(app, database, partitions)
+        super().__init__(app, database, partitioning)
         self._sealer = Sealer(self._key_types, self._codec)
         self._settling = Settling(self.event_log, app.effect_types())
         self._host: PartitionHost | None = None
@@ -238,7 +239,8 @@ class Asking(Looking):
         if self._host is not None and not self._closed:
             await self._host.enqueue(action)
         else:
-            await ActionLogService(self._database, self._codec).append(letter.partition, [action])
+            log = ActionLogService(self._database, self._codec, incarnation=self._incarnation)
+            await log.append(letter.partition, [action])
         return True
 
     def _writing(self) -> PartitionHost:

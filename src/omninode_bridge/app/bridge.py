@@ -168,8 +168,8 @@ class Bridge(Doors):
 
         Who is the only writer of a data folder knows that leases that are left are a dead one's.
         """
-        leases = LeaseService(loops, self.partitions)
-        members = MemberService(loops)
+        leases = LeaseService(loops, self.partitions, incarnation=self._incarnation)
+        members = MemberService(loops, incarnation=self._incarnation)
         if writers is not None and writers.alone:
             await leases.break_all()
             await members.forget_all()
@@ -183,7 +183,9 @@ class Bridge(Doors):
             )
             await stack.enter_async_context(handlers)
         effects = EffectStoreService(loops, self._codec, handlers=handlers)
-        store = CanonicalStoreService(loops, self._codec, partitions=self.partitions)
+        store = CanonicalStoreService(
+            loops, self._codec, partitions=self.partitions, incarnation=self._incarnation
+        )
         wakes = WakeService(loops, connect)
         stack.push_async_callback(wakes.aclose)
         world = World(
@@ -195,15 +197,15 @@ class Bridge(Doors):
             codec=self._codec,
             store=store if asks is None else PersistOverBus(store, store, asks),
             outcomes=store,
-            actions=ActionLogService(loops, self._codec),
+            actions=ActionLogService(loops, self._codec, incarnation=self._incarnation),
             timers=TimerService(loops),
             intents=IntentLogService(loops, self._codec),
             effect_log=effects,
             parked_effects=effects,
             effect_ends=effects,
-            projections=ProjectionLogService(loops, self._codec),
+            projections=ProjectionLogService(loops, self._codec, incarnation=self._incarnation),
             leases=leases,
-            claims=EffectClaimService(loops),
+            claims=EffectClaimService(loops, incarnation=self._incarnation),
             members=members,
             wakes=wakes,
             clock=now,

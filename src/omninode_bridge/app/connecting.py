@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.partition import Partitioning
     from omninode_bridge.core.roles import Role
     from omninode_bridge.infrastructure.postgres.database import Database
     from omninode_bridge.infrastructure.postgres.embedded import Writers
@@ -125,21 +126,30 @@ async def require_read_committed(database: Database) -> None:
         raise ConfigurationError(message)
 
 
-async def create_partitions(database: Database, asked: int | None) -> int:
+def require_possible(partitions: int) -> None:
+    """Refuse a number of partitions that no database can have.
+
+    Raises:
+        ConfigurationError: naming the bounds.
+    """
+    if not 1 <= partitions <= PARTITIONS_MAX:
+        message = f"a database has 1 to {PARTITIONS_MAX} partitions, not {partitions}"
+        raise ConfigurationError(message)
+
+
+async def create_partitions(database: Database, asked: int | None) -> Partitioning:
     """Make the partitions of a new database; return how many this one has.
 
     Raises:
         ConfigurationError: so many cannot be, or the database has another number.
     """
     wanted = PARTITIONS if asked is None else asked
-    if not 1 <= wanted <= PARTITIONS_MAX:
-        message = f"a database has 1 to {PARTITIONS_MAX} partitions, not {wanted}"
-        raise ConfigurationError(message)
+    require_possible(wanted)
     actual = await EventLogService(database).create_partitions(wanted)
-    if asked not in (None, actual):
+    if asked not in (None, actual.partitions):
         message = (
-            f"this database was created with {actual} partitions, not {asked}: the number decides"
-            " which partition a key belongs to, and stays"
+            f"this database has {actual.partitions} partitions, not {asked}: the number decides"
+            " which partition a key belongs to, and only `omninode-bridge repartition` changes it"
         )
         raise ConfigurationError(message)
     return actual

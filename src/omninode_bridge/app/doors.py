@@ -21,6 +21,7 @@ from omninode_bridge.services.transition_log import TransitionLogService
 
 if TYPE_CHECKING:
     from omninode_bridge.app.declaring import App
+    from omninode_bridge.core.partition import Partitioning
     from omninode_bridge.infrastructure.postgres.database import Database
     from omninode_bridge.ports import Runs
 
@@ -37,14 +38,14 @@ class Nodes:
 class Doors(Running):
     """A bridge as nodes of the OmniNode architecture see it."""
 
-    def __init__(self, app: App, database: Database, partitions: int) -> None:
+    def __init__(self, app: App, database: Database, partitioning: Partitioning) -> None:
         """Wire what the doors lead to; they are opened where the bridge writes."""
-        super().__init__(app, database, partitions)
+        super().__init__(app, database, partitioning)
         self.event_bus = PostgresEventBus(database, observe=self._observers.tell)
         self.fsm = FSMStateManager(
             submit=self.submit,
             store=self.canonical_store,
-            transitions=TransitionLogService(database, self._codec, partitions=partitions),
+            transitions=TransitionLogService(database, self._codec),
             projections=self.projection_store,
             caught_up=self._settling.projection_caught_up,
             codec=self._codec,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from omninode_bridge.app.declaring import App
     from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.partition import Partitioning
     from omninode_bridge.infrastructure.entities import (
         ModelDeadLetter,
         ModelWorkflowProjection,
@@ -34,15 +35,20 @@ if TYPE_CHECKING:
 class Looking:
     """A bridge as whoever looks at what is there sees it."""
 
-    def __init__(self, app: App, database: Database, partitions: int) -> None:
+    def __init__(self, app: App, database: Database, partitioning: Partitioning) -> None:
         """Wire what reads; `Bridge.open` adds what writes."""
         self.app = app
-        self.partitions = partitions
+        self.partitions = partitioning.partitions
+        self._incarnation = partitioning.incarnation
         self._database = database
         self._codec = CanonicalCodec()
         self._key_types = app.key_types() | OUR_KEY_TYPES
         self.canonical_store = CanonicalStoreService(
-            database, self._codec, partitions=partitions, key_types=self._key_types
+            database,
+            self._codec,
+            partitions=self.partitions,
+            key_types=self._key_types,
+            incarnation=self._incarnation,
         )
         self.projection_store = ProjectionStoreService(database)
         self.event_log = EventLogService(database)

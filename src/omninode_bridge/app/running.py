@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from omninode_bridge.app.declaring import App
     from omninode_bridge.core.message import Outcome
     from omninode_bridge.core.orchestration import RunContract, RunOutcome
+    from omninode_bridge.core.partition import Partitioning
     from omninode_bridge.infrastructure.entities import ModelWorkflowProjection
     from omninode_bridge.infrastructure.postgres.database import Database
 
@@ -28,9 +29,9 @@ RUN_TIMEOUT_S: Final = 30.0
 class Running(Asking):
     """A bridge as whoever starts runs, follows them and takes them over sees it."""
 
-    def __init__(self, app: App, database: Database, partitions: int) -> None:
+    def __init__(self, app: App, database: Database, partitioning: Partitioning) -> None:
         """`lease_id` is new with each bridge: it tells one orchestrator from another."""
-        super().__init__(app, database, partitions)
+        super().__init__(app, database, partitioning)
         self.lease_id = uuid4()
         self._runs = RunDoor(
             self.submit, self.canonical_store, self.projection_store, self._codec, self.lease_id

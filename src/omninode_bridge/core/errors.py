@@ -21,6 +21,7 @@
     │   └── ValueRefused         because of a value in it (SQLSTATE class 22 or 54)
     ├── BusUnavailable           Kafka cannot be reached or does not answer; the loops go on trying
     ├── BusRefused               Kafka refused a call or a message; trying again will not help
+    ├── PartitionsChanged        the number of partitions was changed: open the bridge anew
     ├── OwnershipLost            another process has the partition: who worked there stops
     └── BrokenPromise            stored data contradicts a promise: stop and look
         ├── TopicReplaced        a topic of the bus is not the one that positions were stored for
@@ -266,6 +267,20 @@ class OwnershipLost(BridgeError):
         """Say of `partition` `what` has happened to it."""
         super().__init__(f"partition {partition} {what}")
         self.partition = partition
+
+
+class PartitionsChanged(BridgeError):
+    """The number of partitions was changed while a bridge was open; nothing was written.
+
+    What that bridge knows of partitions and offsets means something else now: open it anew.
+    """
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__(
+            "the number of partitions of this database was changed while this bridge was open: it"
+            " can make nothing durable any more. Close it and open it anew."
+        )
 
 
 class BrokenPromise(BridgeError):

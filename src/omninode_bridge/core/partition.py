@@ -6,7 +6,12 @@ workflow key lands in the same partition whoever sends it: the bridge, or any Ka
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -14,6 +19,17 @@ _MASK = 0xFFFFFFFF
 
 REMEMBERED_KEYS = 32_768
 """How many keys' hashes are kept (4-10 microseconds a key are worth remembering; R13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioning:
+    """How many partitions a database has, and the incarnation of its log for which that is so.
+
+    When the number changes there is a new incarnation: who counts by the old one is refused.
+    """
+
+    partitions: int
+    incarnation: UUID
 
 
 def murmur2(data: bytes) -> int:

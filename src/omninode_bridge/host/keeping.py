@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omninode_bridge.core.errors import BrokenPromise
+from omninode_bridge.core.errors import BrokenPromise, PartitionsChanged
 from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
 
@@ -32,7 +32,7 @@ class Keeper:
         self._failed = failed
 
     async def keep(self, loop: str, partition: int, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop; start it again after an error, but not after a broken promise."""
+        """Run a loop; start it again after an error, but not where that cannot help."""
         waits_ms = OUTAGE_BACKOFF.waits_ms(self._world.uniform)
         attempt = 0
         while True:
@@ -41,7 +41,8 @@ class Keeper:
             except Exception as error:  # noqa: BLE001 - reported, and tried again
                 attempt += 1
                 self._world.observe(LoopStumbled(loop, partition, attempt, error))
-                if isinstance(error, BrokenPromise) or await self.pause(next(waits_ms) / 1000):
+                past = isinstance(error, BrokenPromise | PartitionsChanged)
+                if past or await self.pause(next(waits_ms) / 1000):
                     self._failed(error)
                     return
             else:

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, assert_never
 
-from omninode_bridge.core.errors import BridgeClosed, DatabaseUnavailable
+from omninode_bridge.core.errors import BridgeClosed, DatabaseUnavailable, PartitionsChanged
 from omninode_bridge.core.observation import AnotherAppServes, LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -49,7 +49,8 @@ HELD_LOOK_S: Final = 0.01
 class PartitionHost:
     """Owns what partitions it can get, runs their loops, and takes actions for all of them.
 
-    Use as an async context manager. `failures` are loops that stopped for good: a broken promise.
+    Use as an async context manager. `failures` are loops that stopped for good: a promise was broken,
+    or the number of partitions changed.
     """
 
     def __init__(self, world: World) -> None:
@@ -88,6 +89,9 @@ class PartitionHost:
         """Begin to own partitions; returns when our share of those that are free is served.
 
         Where another app is served, it waits until that has ended.
+
+        Raises:
+            PartitionsChanged: there is another number of partitions now than `world` says.
         """
         started = asyncio.Event()
         self._listener = asyncio.create_task(self._waking.run(), name="wakes heard")
@@ -96,6 +100,9 @@ class PartitionHost:
         ]
         try:
             await started.wait()
+            for failure in self.failures:
+                if isinstance(failure, PartitionsChanged):
+                    raise failure
         except BaseException:
             await self.__aexit__()
             raise
@@ -182,6 +189,21 @@ class PartitionHost:
     # -- owning ------------------------------------------------------------------------------------
 
     async def _share(self, started: asyncio.Event) -> None:
+        """Do our part among those who are there, until we close or can do none any more."""
+        try:
+            await self._keep_share(started)
+        except PartitionsChanged as error:  # whatever we know of partitions and offsets is past
+            self._world.observe(LoopStumbled("leases", None, 1, error))
+            self.failures.append(error)
+            started.set()
+            # What they have taken on goes to the log's door, which says the same to all who asked.
+            for worker in self._workers.values():
+                worker.stop()
+        await self._apart.end()
+        with suppress(DatabaseUnavailable):  # we are then not seen any more before long
+            await self._world.members.leave(self._member.member)
+
+    async def _keep_share(self, started: asyncio.Event) -> None:
         """Take and let go until our share is ours, beat after beat, until we close.
 
         Every step may fail, come late or be the last: who died is not seen any more when its time
@@ -207,6 +229,8 @@ class PartitionHost:
                 for partition in self._surplus(have - share.partitions):
                     self._letting_go.add(partition)
                     self._workers[partition].stop()
+            except PartitionsChanged:
+                raise
             except Exception as error:  # noqa: BLE001 - reported, and tried again
                 attempt += 1
                 world.observe(LoopStumbled("leases", None, attempt, error))
@@ -216,9 +240,6 @@ class PartitionHost:
             if waits_for is None:
                 started.set()
             await self._pause(beat_s)
-        await self._apart.end()
-        with suppress(DatabaseUnavailable):  # we are then not seen any more before long
-            await world.members.leave(self._member.member)
 
     async def _take(self, wanted: int, rank: int, started: asyncio.Event) -> None:
         """Take up to `wanted` of the free partitions; at the start, wait until they are served."""

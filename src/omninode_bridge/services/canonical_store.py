@@ -65,14 +65,19 @@ class CanonicalStoreService:
         key_types: Mapping[str, KeyType] | None = None,
         lease: timedelta = LEASE,
         segment_entries: int = SEGMENT_ENTRIES,
+        incarnation: UUID | None = None,
     ) -> None:
-        """`segment_entries` is how many intents a segment of their log holds."""
+        """`segment_entries` is how many intents a segment of their log holds.
+
+        `incarnation` is of the log that has these `partitions`; None: it is not checked.
+        """
         self._database = database
         self._codec = codec
         self._partitions = partitions
         self._key_types = key_types or {}
         self._lease = lease
         self._segment_entries = segment_entries
+        self._incarnation = incarnation
 
     async def get_state(self, workflow_key: str) -> ModelWorkflowState | None:
         """Return the canonical row of `workflow_key`, or None for a key never seen."""
@@ -99,17 +104,20 @@ class CanonicalStoreService:
         Raises:
             DatabaseUnavailable: the connection was lost: committed or not is unknown.
             ValueRefused: the database refused a value; nothing was written.
+            PartitionsChanged: a commit beside the owner, by a number of partitions that is past.
         """
         async with self._database.connection() as connection:
             result = await _Locked(self, connection).try_it(commit)
             if isinstance(result, Refusal) and result.known:
                 names = list(result.known)
-                known = await _Locked(self, connection).recall_in(commit.partition, names)
+                known = await _Locked(self, connection).recall(names)
                 return replace(result, known=known)
             return result
 
     async def recall(
-        self, partition: int, names: Iterable[ActionName]
+        self,
+        partition: int,  # noqa: ARG002 - others look there; here a key's entries are found by the key
+        names: Iterable[ActionName],
     ) -> dict[ActionName, Remembered]:
         """Return the remembered outcomes among `names`, without the partition's lock.
 
@@ -117,7 +125,7 @@ class CanonicalStoreService:
         is found is whole and final (R3). What is not found may be under way.
         """
         async with self._database.connection() as connection:
-            return await _Locked(self, connection).recall_in(partition, names)
+            return await _Locked(self, connection).recall(names)
 
     @asynccontextmanager
     async def locked(self, partition: int) -> AsyncIterator[_Locked]:
@@ -128,7 +136,7 @@ class CanonicalStoreService:
         silence_ms = str(round(self._lease.total_seconds() * 1000))
         async with self._database.transaction() as connection:
             await connection.fetchval(SQL["lock_partition"], partition, silence_ms)
-            yield _Locked(self, connection, partition)
+            yield _Locked(self, connection)
 
     async def try_commit(
         self,
@@ -231,6 +239,7 @@ class CanonicalStoreService:
             *columns(transitions, 3),
             [action.workflow_key for action in redriven],
             [action.action_id for action in redriven],
+            self._incarnation,
         )
 
     def _reply_row(self, step: Any, outcome: dict[str, Any]) -> tuple[object, ...]:  # noqa: ANN401
@@ -252,32 +261,20 @@ class CanonicalStoreService:
 
 
 class _Locked:
-    """The store on one connection; with `partition`, inside a transaction that holds its row."""
+    """The store on one connection, or inside a transaction that holds a partition's row."""
 
-    def __init__(
-        self,
-        store: CanonicalStoreService,
-        connection: asyncpg.Connection,
-        partition: int | None = None,
-    ) -> None:
+    def __init__(self, store: CanonicalStoreService, connection: asyncpg.Connection) -> None:
         self._store = store
         self._connection = connection
-        self._partition = partition
 
     async def read(self, keys: Iterable[str]) -> dict[str, Snapshot]:
         rows = await self._connection.fetch(SQL["read_snapshots"], list(keys))
         return {row["workflow_key"]: self._store.snapshot_of(row) for row in rows}
 
     async def recall(self, names: Iterable[ActionName]) -> dict[ActionName, Remembered]:
-        assert self._partition is not None
-        return await self.recall_in(self._partition, names)
-
-    async def recall_in(
-        self, partition: int, names: Iterable[ActionName]
-    ) -> dict[ActionName, Remembered]:
         asked = list(names)
         keys, ids = [key for key, _ in asked], [action_id for _, action_id in asked]
-        rows = await self._connection.fetch(SQL["recall"], keys, ids, partition)
+        rows = await self._connection.fetch(SQL["recall"], keys, ids)
         return {
             (row["workflow_key"], plain_uuid(row["action_id"])): _remembered(row) for row in rows
         }
@@ -285,7 +282,7 @@ class _Locked:
     async def commit(self, commit: Commit) -> Accepted | Refusal:
         result = await self.try_it(commit)
         if isinstance(result, Refusal) and result.known:
-            return replace(result, known=await self.recall_in(commit.partition, result.known))
+            return replace(result, known=await self.recall(result.known))
         return result
 
     async def try_it(self, commit: Commit) -> Accepted | Refusal:

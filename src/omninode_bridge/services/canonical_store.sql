@@ -20,7 +20,7 @@ SELECT refusal::TEXT AS refusal, state_committed_first, reducer_gave_up_first, i
 FROM event_log_commit_v1(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
     $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39,
-    $40);
+    $40, $41);
 
 -- name: lock_partition
 -- $1 partition INT, $2 milliseconds TEXT. Waits for whoever commits there, a backend whose client is
@@ -33,11 +33,13 @@ FROM event_log_partitions WHERE partition BETWEEN $1 AND $1
 ORDER BY partition DESC LIMIT 1 FOR UPDATE;
 
 -- name: recall
--- $1 keys TEXT[], $2 action ids UUID[], pairwise; $3 partition INT. Remembered outcomes, with the
--- log entry of those that are commits. Ids not remembered give no row.
+-- $1 keys TEXT[], $2 action ids UUID[], pairwise. Remembered outcomes, with the log entry of those
+-- that are commits: the one of that key and version, which is so whatever partition it is in. Ids not
+-- remembered give no row.
 SELECT d.workflow_key, d.action_id, d.request_hash, d.version, d.outcome::TEXT AS outcome,
        e.body::TEXT AS entry, e.committed_at
 FROM unnest($1::TEXT[], $2::UUID[]) AS a(workflow_key, action_id)
 JOIN action_dedup_log d ON d.workflow_key = a.workflow_key AND d.action_id = a.action_id
 LEFT JOIN event_log_state_committed e
-    ON e.partition = $3 AND e."offset" = (d.outcome ->> 'commit_offset')::BIGINT;
+    ON e.workflow_key = d.workflow_key AND e.version = d.version
+   AND d.outcome ->> 'event' = 'StateCommitted';

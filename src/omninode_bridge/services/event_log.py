@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from omninode_bridge.core.partition import Partitioning
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.database import plain_uuid
 from omninode_bridge.infrastructure.postgres.rows import logged_intent
@@ -38,17 +39,30 @@ class ActionLogService:
     """The `action` topic. Implements the port `ActionLog`."""
 
     def __init__(
-        self, database: Database, codec: Codec, *, segment_entries: int = SEGMENT_ENTRIES
+        self,
+        database: Database,
+        codec: Codec,
+        *,
+        segment_entries: int = SEGMENT_ENTRIES,
+        incarnation: UUID | None = None,
     ) -> None:
-        """`segment_entries` is how many entries a segment holds."""
+        """`segment_entries` is how many entries a segment holds.
+
+        `incarnation` is of the log whose partitions the callers mean; None: it is not checked.
+        """
         self._database = database
         self._codec = codec
+        self._incarnation = incarnation
         self._segment_entries = segment_entries
 
     async def append(
         self, partition: int, actions: Sequence[SealedAction], source: Source | None = None
     ) -> int:
-        """Append in order, durably; return how many were new (all, when there is no source)."""
+        """Append in order, durably; return how many were new (all, when there is no source).
+
+        Raises:
+            PartitionsChanged: `partition` was reckoned by a number that is past.
+        """
         due_at = [action.due_at for action in actions]
         added: int = await self._database.fetchval(
             SQL["append_actions"],
@@ -61,6 +75,7 @@ class ActionLogService:
             source and source.partition,
             source and source.next,
             source and list(source.offsets),
+            self._incarnation,
         )
         return added
 
@@ -151,10 +166,16 @@ class EventLogService:
         """Read and maintain the log through `database`."""
         self._database = database
 
-    async def create_partitions(self, partitions: int) -> int:
-        """Make the partitions of a new database; return how many this one has."""
-        actual: int = await self._database.fetchval(SQL["create_partitions"], partitions)
-        return actual
+    async def create_partitions(self, partitions: int) -> Partitioning:
+        """Make the partitions of a new database; return how many this one has.
+
+        Raises:
+            DatabaseUnavailable: their number is being changed, or they are being made, for longer
+                than we wait.
+        """
+        row = await self._database.fetchrow(SQL["create_partitions"], partitions)
+        assert row is not None
+        return Partitioning(row["partitions"], plain_uuid(row["incarnation"]))
 
     async def register(self, consumer: str, topic: str, partition: int, home: int) -> None:
         """Hold back the segments of a transient topic for `consumer`, from its low on.

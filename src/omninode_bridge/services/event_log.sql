@@ -1,8 +1,9 @@
 -- name: append_actions
 -- $1 partition, $2 keys TEXT[], $3 ids UUID[], $4 bodies TEXT[], $5 due at TIMESTAMPTZ[] or NULL,
 -- $6 entries a segment, $7 source partition or NULL, $8 next position of the source,
--- $9 source offsets BIGINT[]. How many were new; the argument is with the function (migration 010).
-SELECT event_log_append_actions($1, $2, $3, $4, $5, $6, $7, $8, $9);
+-- $9 source offsets BIGINT[], $10 incarnation of the log UUID. How many were new; the argument is with
+-- the function (migration 010).
+SELECT event_log_append_actions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: fire_timers
 -- $1 partition, $2 limit, $3 entries a segment. One row: how many, and the seconds to the next.
@@ -119,10 +120,10 @@ FROM event_log_state_committed
 WHERE action_id = $1 ORDER BY workflow_key;
 
 -- name: explain_gave_up
--- $1 action id.
+-- $1 action id. One that was redriven in vain has several, in their order.
 SELECT partition, "offset", workflow_key, version, given_up_at, body::TEXT AS body
 FROM event_log_reducer_gave_up
-WHERE action_id = $1 ORDER BY workflow_key;
+WHERE action_id = $1 ORDER BY workflow_key, "offset";
 
 -- name: explain_intents
 -- $1 partition, $2 action id. Those that have not been cut off; only `explain` reads them so.
@@ -140,8 +141,8 @@ SET LOCAL lock_timeout = '25ms';
 SELECT event_log_drop_segments($1, $2);
 
 -- name: create_partitions
--- $1 how many, for a new database. How many it has.
-SELECT event_log_create_partitions($1);
+-- $1 how many, for a new database. How many it has, and the incarnation of its log.
+SELECT partitions, incarnation FROM event_log_create_partitions($1);
 
 -- name: default_isolation
 -- What a statement outside of any BEGIN runs at. The commit function's proof rests on READ COMMITTED.

@@ -23,10 +23,13 @@ SQL: Final = Statements("omninode_bridge.services", "leases.sql")
 class LeaseService:
     """Leases in `event_log_partitions`. Implements the port `Leases`."""
 
-    def __init__(self, database: Database, partitions: int) -> None:
-        """`partitions` is how many this database has."""
+    def __init__(
+        self, database: Database, partitions: int, *, incarnation: UUID | None = None
+    ) -> None:
+        """`partitions` is how many this database has in this `incarnation` of its log."""
         self._database = database
         self._all = range(partitions)
+        self._incarnation = incarnation
         self._taken: dict[UUID, set[int]] = {}
 
     async def acquire(
@@ -37,11 +40,16 @@ class LeaseService:
         partitions: Iterable[int],
         member: UUID | None = None,
     ) -> list[int]:
-        """Take those of `partitions` that are free or expired, or already ours; return them."""
+        """Take those of `partitions` that are free or expired, or already ours; return them.
+
+        Raises:
+            PartitionsChanged: there is another number of partitions now.
+        """
         taken: list[int] = []
+        await self._database.fetchval(SQL["require"], self._incarnation)
         for partition in partitions:
             ours = await self._database.fetchval(
-                SQL["acquire"], owner, name, lease, partition, member
+                SQL["acquire"], owner, name, lease, partition, member, self._incarnation
             )
             if ours is not None:
                 taken.append(partition)
@@ -80,18 +88,25 @@ class LeaseService:
 class EffectClaimService:
     """Claims in `event_log_partitions`, too. Implements the port `EffectClaims`."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database."""
+    def __init__(self, database: Database, *, incarnation: UUID | None = None) -> None:
+        """`incarnation` is of the log by which partitions are counted; None: unchecked."""
         self._database = database
+        self._incarnation = incarnation
 
     async def take(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
-        """Take the effects of a partition; return whether `owner` carries them out now."""
+        """Take the effects of a partition; return whether `owner` carries them out now.
+
+        Raises:
+            PartitionsChanged: there is another number of partitions now.
+        """
         if member is not None:
-            taken = await self._database.fetchval(SQL["take_effects"], owner, member, partition)
+            taken = await self._database.fetchval(
+                SQL["take_effects"], owner, member, partition, self._incarnation
+            )
             return taken is not None
         await self._database.execute(SQL["free_effects"], owner, partition)
-        ours: bool = await self._database.fetchval(SQL["has_effects"], owner, partition)
-        return ours
+        ours: bool | None = await self._database.fetchval(SQL["has_effects"], owner, partition)
+        return bool(ours)  # a partition that is not there any more is nobody's
 
     async def leave(self, partition: int, owner: UUID) -> None:
         """Let the effects go that were taken apart under `owner`."""

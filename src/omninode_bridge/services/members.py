@@ -24,14 +24,19 @@ SQL: Final = Statements("omninode_bridge.services", "members.sql")
 class MemberService:
     """Members in `event_log_members`. Implements the port `Members`."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database."""
+    def __init__(self, database: Database, *, incarnation: UUID | None = None) -> None:
+        """`incarnation` is of the log by which members count partitions; None: unchecked."""
         self._database = database
+        self._incarnation = incarnation
 
     async def beat(self, member: Member, lasts: timedelta) -> list[Member]:
-        """Say that `member` is there for `lasts` from now; return all that are, eldest first."""
+        """Say that `member` is there for `lasts` from now; return all that are, eldest first.
+
+        Raises:
+            PartitionsChanged: there is another number of partitions now.
+        """
         told = (member.member, member.name, member.app, sorted(member.roles), member.over_bus)
-        await self._database.execute(SQL["beat"], *told, lasts)
+        await self._database.execute(SQL["beat"], *told, lasts, self._incarnation)
         return [
             Member(
                 plain_uuid(row["member"]),

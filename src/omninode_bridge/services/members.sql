@@ -1,8 +1,9 @@
 -- name: beat
 -- $1 member UUID, $2 name TEXT, $3 app TEXT, $4 roles TEXT[], $5 over the bus BOOLEAN, $6 lasts
--- INTERVAL. By the database's clock.
+-- INTERVAL, $7 incarnation of the log UUID. By the database's clock.
 INSERT INTO event_log_members AS m (member, name, app, roles, over_bus, joined_at, seen_until)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6)
+SELECT $1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6
+WHERE event_log_require_incarnation($7)
 ON CONFLICT (member) DO UPDATE
 SET joined_at = CASE WHEN m.seen_until < clock_timestamp()
                      THEN clock_timestamp() ELSE m.joined_at END,

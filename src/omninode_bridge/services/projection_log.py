@@ -15,6 +15,7 @@ from omninode_bridge.ports import LoggedProjection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from omninode_bridge.core.reducer import Codec
     from omninode_bridge.infrastructure.postgres.database import Database
@@ -30,10 +31,16 @@ def partition_id(partition: int) -> str:
 class ProjectionLogService:
     """Implements the port `ProjectionLog`."""
 
-    def __init__(self, database: Database, codec: Codec) -> None:
-        """Read and write through `database`."""
+    def __init__(
+        self, database: Database, codec: Codec, *, incarnation: UUID | None = None
+    ) -> None:
+        """Read and write through `database`.
+
+        `incarnation` is of the log whose offsets the callers mean; None: it is not checked.
+        """
         self._database = database
         self._codec = codec
+        self._incarnation = incarnation
 
     async def read(self, partition: int, position: int, limit: int) -> list[LoggedProjection]:
         """Return up to `limit` entries from `position` on, none when there are none yet."""
@@ -58,7 +65,11 @@ class ProjectionLogService:
     async def apply(
         self, partition: int, expected: int, following: int, entries: Sequence[LoggedProjection]
     ) -> int:
-        """Write the last row of each key, and the watermark, if it is still `expected`."""
+        """Write the last row of each key, and the watermark, if it is still `expected`.
+
+        Raises:
+            PartitionsChanged: the entries were read by a numbering that is past.
+        """
         last = {entry.workflow_key: entry for entry in entries}
         rows = list(last.values())
         watermark: int = await self._database.fetchval(
@@ -74,6 +85,7 @@ class ProjectionLogService:
             [row.committed_at for row in rows],
             [_text(row.projection.indices) for row in rows],
             [_text(row.projection.extras) for row in rows],
+            self._incarnation,
         )
         return watermark
 

@@ -12,4 +12,4 @@ SELECT "offset" FROM projection_watermarks WHERE partition_id = $1;
 
 -- name: apply
 -- Rows and watermark of one partition; parameters and argument are with the function (migration 009).
-SELECT projection_apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+SELECT projection_apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);

@@ -1,15 +1,15 @@
 -- name: history
--- $1 key TEXT, $2 partition INT, $3 after BIGINT, $4 limit. A page of one key's transitions, by its
--- index. Offsets are given under the partition's lock, so whoever pages by them skips none (R6).
+-- $1 key TEXT, $2 after BIGINT, $3 limit. A page of one key's transitions, by its index. Offsets are
+-- given under the partition's lock, so whoever pages by them skips none (R6).
 SELECT "offset", action_id, committed_at, body::TEXT AS body
 FROM event_log_fsm_state_transitioned
-WHERE workflow_key = $1 AND partition = $2 AND "offset" > $3
-ORDER BY "offset" LIMIT $4;
+WHERE workflow_key = $1 AND "offset" > $2
+ORDER BY "offset" LIMIT $3;
 
 -- name: last
--- $1 key TEXT, $2 partition INT, $3 version BIGINT. The last transition at that version or before.
--- Versions grow with offsets, so it is found from the end of the key's part of the index.
+-- $1 key TEXT, $2 version BIGINT. The last transition at that version or before. Versions grow with
+-- offsets, so it is found from the end of the key's part of the index.
 SELECT "offset", action_id, committed_at, body::TEXT AS body
 FROM event_log_fsm_state_transitioned
-WHERE workflow_key = $1 AND partition = $2 AND (body ->> 'version')::BIGINT <= $3
+WHERE workflow_key = $1 AND (body ->> 'version')::BIGINT <= $2
 ORDER BY "offset" DESC LIMIT 1;

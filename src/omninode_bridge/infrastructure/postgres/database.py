@@ -17,6 +17,7 @@ from omninode_bridge.core.errors import (
     BrokenPromise,
     DatabaseRefused,
     DatabaseUnavailable,
+    PartitionsChanged,
     ValueRefused,
 )
 
@@ -30,7 +31,11 @@ CALL_TIMEOUT_S: Final = 60.0
 CLOSE_WAIT_S: Final = 5.0
 """How long connections have to end by themselves."""
 
+APPLICATION_NAME: Final = "omninode-bridge"
+"""What our sessions are called in `pg_stat_activity`: by it a bridge is seen that owns nothing."""
+
 BROKEN_PROMISE: Final = "OB001"
+PARTITIONS_CHANGED: Final = "OB002"
 # Classes of SQLSTATE that pass: connection (08), transaction state (25), rollback (40), resources
 # (53), not in prerequisite state (55), operator intervention (57), system error (58).
 _PASSING: Final = frozenset({"08", "25", "40", "53", "55", "57", "58"})
@@ -58,6 +63,8 @@ def translated() -> Iterator[None]:
         detail = str(error)
         if sqlstate == BROKEN_PROMISE:
             raise BrokenPromise(detail) from error
+        if sqlstate == PARTITIONS_CHANGED:
+            raise PartitionsChanged from error
         if sqlstate[:2] in _OF_A_VALUE:
             raise ValueRefused(sqlstate, detail) from error
         if sqlstate[:2] in _PASSING:
@@ -87,6 +94,7 @@ class Database:
         with translated():
             self._pool = await asyncpg.create_pool(
                 **self._connect,
+                server_settings={"application_name": APPLICATION_NAME},
                 min_size=1,
                 max_size=self._connections_max,
                 connection_class=self._connection_class,
