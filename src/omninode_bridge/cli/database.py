@@ -1,18 +1,23 @@
-"""The commands for the database itself: its migrations, and its projection."""
+"""The commands for the database itself: migrations, projection, number of partitions."""
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omninode_bridge.app.repartitioning import repartition as change_number
 from omninode_bridge.cli import output
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, Place, find_place, run
 from omninode_bridge.infrastructure.postgres import migrations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from omninode_bridge.services.repartition import Repartitioning
 
 migrate = typer.Typer(help="Bring the tables up to date, or take them back.", no_args_is_help=True)
 projection = typer.Typer(help="Look after the projection.", no_args_is_help=True)
@@ -84,6 +89,42 @@ def rebuild(
         output.print_json({"rows": rows})
     else:
         output.print_object("rebuilt", {"rows": rows})
+
+
+def repartition(
+    partitions: Annotated[int, typer.Option(help="How many there are to be.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the number of partitions of a database that is at rest: all of it, or nothing.
+
+    Everything a key has moves with it, in its order. Exit status 1, and nothing is changed, while a
+    bridge runs or something is still to be done; what it is, is said.
+    """
+
+    async def work(place: Place) -> Repartitioning:
+        place.require_used()
+        return await change_number(
+            partitions,
+            data_dir=place.data_dir,
+            database_url=place.database_url,
+            progress=lambda what: output.say(f"moving {what}"),
+        )
+
+    began = time.monotonic()
+    done = run(work(find_place(data_dir, database_url)))
+    for each in done.obstacles:
+        output.say(each)
+    if done.obstacles:
+        output.say(f"there are still {done.partitions} partitions: nothing was changed")
+    summary = asdict(done) | {"seconds": round(time.monotonic() - began, 3)}
+    if as_json:
+        output.print_json(summary)
+    elif not done.obstacles:
+        del summary["obstacles"]
+        output.print_object("repartitioned", summary)
+    raise typer.Exit(1 if done.obstacles else 0)
 
 
 @asynccontextmanager

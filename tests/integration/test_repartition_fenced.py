@@ -1,0 +1,188 @@
+"""Nobody goes on by a number of partitions that is past, whenever it wakes up (R12)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from omninode_bridge import Bridge, DatabaseUnavailable, PartitionsChanged
+from omninode_bridge.app.repartitioning import repartition
+from omninode_bridge.core.commit import Refusal
+from omninode_bridge.infrastructure.codec import CanonicalCodec
+from omninode_bridge.infrastructure.postgres.database import Database
+from omninode_bridge.ports import Source
+from omninode_bridge.services import repartition as service
+from omninode_bridge.services.canonical_store import CanonicalStoreService
+from omninode_bridge.services.event_log import ActionLogService, EventLogService
+from omninode_bridge.services.leases import LeaseService
+from omninode_bridge.services.projection_log import ProjectionLogService
+from omninode_bridge.services.projection_rebuild import ProjectionRebuildService
+from tests.bridges import app as counting
+from tests.bridges import fetch
+from tests.contract.batches import action, folded
+from tests.integration.everything import by_key
+from tests.integration.repartitioning import counted, dense, value
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["counted"]
+
+CODEC = CanonicalCodec()
+
+
+@dataclass(frozen=True, slots=True)
+class Sleeper:
+    """The stores of a process that has read the number of partitions, and now stands still."""
+
+    store: CanonicalStoreService
+    actions: ActionLogService
+    leases: LeaseService
+    projections: ProjectionLogService
+
+
+@asynccontextmanager
+async def sleeper(database_url: str) -> AsyncIterator[Sleeper]:
+    async with Database({"dsn": database_url}, connections_max=2) as database:
+        known = (await EventLogService(database).create_partitions(2)).incarnation
+        yield Sleeper(
+            CanonicalStoreService(database, CODEC, partitions=2, incarnation=known),
+            ActionLogService(database, CODEC, incarnation=known),
+            LeaseService(database, 2, incarnation=known),
+            ProjectionLogService(database, CODEC, incarnation=known),
+        )
+
+
+async def unseen(database_url: str, monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
+    """Change the number as if nobody else were connected: as if their connections were cut off."""
+    with monkeypatch.context() as context:
+        context.setattr(service, "APPLICATION_NAME", "nobody")
+        done = await repartition(partitions, database_url=database_url)
+    assert done.partitions == partitions, done.obstacles
+
+
+@pytest.mark.parametrize("numbers", [(5,), (1,), (5, 2)])
+async def test_who_stood_still_meanwhile_can_make_nothing_durable(
+    counted: str, monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...]
+) -> None:  # R12
+    async with sleeper(counted) as it:
+        token = uuid4()
+        lease = timedelta(milliseconds=1)
+        assert await it.leases.acquire(token, "sleeper", lease, [0, 1]) == [0, 1]
+        commit = await folded(it.store, action("counter:5"), partition=1)
+        watermark = await it.projections.watermark(1)
+        await asyncio.sleep(0.01)  # its lease is over
+        for number in numbers:
+            await unseen(counted, monkeypatch, number)
+        held = await by_key(counted)
+        with pytest.raises(PartitionsChanged):  # beside the owner
+            await it.store.commit(commit)
+        refusal = await it.store.commit(replace(commit, owner=token))
+        assert isinstance(refusal, Refusal)
+        assert refusal.not_owner
+        with pytest.raises(PartitionsChanged):
+            await it.actions.append(0, [action("counter:5")])
+        with pytest.raises(PartitionsChanged):  # the dispatcher, with intents it read before
+            await it.actions.append(1, [action("counter:5")], Source(1, 1_000, [999]))
+        with pytest.raises(PartitionsChanged):
+            await it.projections.apply(1, watermark, watermark + 1, [])
+        with pytest.raises(PartitionsChanged):
+            await it.leases.acquire(uuid4(), "sleeper", timedelta(seconds=5), [0])
+        assert await it.leases.renew(token, timedelta(seconds=5)) == []
+        assert await by_key(counted) == held
+        await dense(counted, numbers[-1])
+
+
+@pytest.mark.parametrize("number", [1, 5])
+async def test_a_running_bridge_whose_number_is_past_says_so_to_all_who_ask(
+    counted: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    async with Bridge.open(counting, database_url=counted) as bridge:
+        await fetch(counted, "UPDATE event_log_partitions SET lease_until = now()")
+        await unseen(counted, monkeypatch, number)
+        asked = [bridge.submit(f"counter:{n}", "Counted", {}, timeout=20) for n in range(20)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {PartitionsChanged}
+        with pytest.raises(PartitionsChanged, match="open it anew"):
+            await bridge.enqueue("counter:1", "Counted", {})
+        with pytest.raises(PartitionsChanged):
+            await bridge.settled(timeout=20)
+    async with Bridge.open(counting, database_url=counted) as bridge:
+        assert bridge.partitions == number
+        outcomes = await asyncio.gather(
+            *(bridge.submit(f"counter:{n}", "Counted", {}) for n in range(20))
+        )
+        versions = [outcome.committed().version for outcome in outcomes]
+        assert versions == [2, *[3] * 19], "none of those refused was applied"
+        await bridge.settled()
+        assert (await bridge.verify()).mismatches == []
+
+
+async def test_who_opens_in_the_middle_waits_and_then_counts_by_the_new_number(
+    counted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    place_keys = service.RepartitionService._place_keys
+
+    async def slowly(self: Any, *arguments: Any) -> int:  # noqa: ANN401 - passed on
+        keys = await place_keys(self, *arguments)
+        reached.set()
+        await go_on.wait()
+        return keys
+
+    monkeypatch.setattr(service.RepartitionService, "_place_keys", slowly)
+    change = asyncio.create_task(repartition(5, database_url=counted))
+    await reached.wait()
+    assert await value(counted, "SELECT partitions FROM event_log_database") == 2
+    entries = await value(counted, "SELECT count(*) FROM event_log_state_committed")
+    assert entries == 40, "who only reads sees the old rows"
+
+    async def open_and_count() -> int:
+        async with Bridge.open(counting, database_url=counted) as bridge:
+            return bridge.partitions
+
+    opening = asyncio.create_task(open_and_count())
+    async with asyncio.timeout(20):
+        while not await value(  # noqa: ASYNC110 - another session's lock sets no event
+            counted, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        ):
+            await asyncio.sleep(0.01)
+    assert not opening.done()
+    go_on.set()
+    assert (await change).partitions == 5
+    assert await opening == 5
+
+
+async def test_who_opens_while_it_takes_long_is_refused_in_clear_words(counted: str) -> None:
+    connection = await asyncpg.connect(counted)
+    await fetch(counted, "ALTER FUNCTION event_log_create_partitions SET lock_timeout = '50ms'")
+    async with connection.transaction():
+        await connection.execute(service.SQL["take_turn"])
+        with pytest.raises(DatabaseUnavailable, match="or their number changed: try again"):
+            async with Bridge.open(counting, database_url=counted):
+                pass
+    await connection.close()
+
+
+async def test_a_rebuild_that_was_under_way_finds_its_generation_gone(
+    counted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # R7
+    swap = ProjectionRebuildService._swap
+
+    async def late(self: ProjectionRebuildService, *arguments: Any) -> None:  # noqa: ANN401 - passed on
+        await unseen(counted, monkeypatch, 5)
+        await swap(self, *arguments)
+
+    async with Bridge.open(counting, database_url=counted, writing=False) as bridge:
+        with monkeypatch.context() as context:
+            context.setattr(ProjectionRebuildService, "_swap", late)
+            with pytest.raises(DatabaseUnavailable, match="this one has stopped"):
+                await bridge.rebuild_projection()
+        assert (await bridge.verify()).mismatches == []
