@@ -198,3 +198,36 @@ async def test_entries_are_in_order_of_time_as_far_as_the_order_of_their_partiti
     times = [row["committed_at"] for row in rows if now - row["committed_at"] < timedelta(hours=1)]
     assert times == sorted(times)
     assert len(times) == 55
+
+
+BY_PARTITION = {
+    *("event_log_partitions", "event_log_action_heads", "event_log_positions"),
+    *("event_log_state_committed", "event_log_reducer_gave_up"),
+    *("event_log_fsm_state_transitioned", "event_log_action", "event_log_intent"),
+    *("timers", "effects", "effect_log", "projection_watermarks"),
+}
+"""What `services/repartition.sql` moves, makes anew or sets."""
+
+
+async def test_no_table_tells_of_partitions_that_the_change_does_not_know(
+    database_url: str,
+) -> None:
+    rows = await fetch(
+        database_url,
+        "SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        " WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace"
+        " AND a.attname IN ('partition', 'partition_id', 'home', 'offset', 'commit_offset')",
+    )
+    assert {row["relname"] for row in rows} == BY_PARTITION
+
+
+async def test_as_many_partitions_as_there_can_be_and_back(database_url: str) -> None:
+    async with Bridge.open(counting, database_url=database_url, partitions=2) as bridge:
+        for n in range(20):
+            await bridge.submit(f"counter:{n}", "Counted", {})
+        await bridge.settled()
+    held = await by_key(database_url)
+    for number in (256, 2):
+        assert (await repartition(number, database_url=database_url)).partitions == number
+        assert await by_key(database_url) == held
+        assert await misplaced(database_url, number) == []

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from omninode_bridge import Bridge, DatabaseUnavailable, PartitionsChanged
+from omninode_bridge import Bridge, DatabaseUnavailable, PartitionsChanged, StateCommitted
 from omninode_bridge.app.repartitioning import repartition
 from omninode_bridge.core.commit import Refusal
 from omninode_bridge.infrastructure.codec import CanonicalCodec
@@ -95,6 +95,13 @@ async def test_who_stood_still_meanwhile_can_make_nothing_durable(
             await it.projections.apply(1, watermark, watermark + 1, [])
         with pytest.raises(PartitionsChanged):
             await it.leases.acquire(uuid4(), "sleeper", timedelta(seconds=5), [0])
+        (known,) = await fetch(
+            counted, "SELECT workflow_key, action_id FROM action_dedup_log ORDER BY version LIMIT 1"
+        )
+        name = (known["workflow_key"], UUID(bytes=known["action_id"].bytes))
+        for partition in range(2):  # whichever it takes for the key's
+            remembered = (await it.store.recall(partition, [name]))[name]
+            assert isinstance(remembered.outcome, StateCommitted)
         assert await it.leases.renew(token, timedelta(seconds=5)) == []
         assert await by_key(counted) == held
         await dense(counted, numbers[-1])
