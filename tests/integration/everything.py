@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from omninode_bridge import Action, App, Bridge, Outcome, RunUnknown, Transition
+from omninode_bridge import Action, App, Bridge, EffectCall, Outcome, RunUnknown, Transition
 from omninode_bridge.core.partition import partition_of
 from tests.bridges import app as counting
-from tests.bridges import fetch
+from tests.bridges import fetch, until
 from tests.integration import paying, shop
 
 if TYPE_CHECKING:
@@ -51,9 +51,21 @@ class Fragile:
 def everything(fragile: Fragile, cards: shop.Cards | None) -> App:
     """Return the application; without `cards`, what runs want to charge waits for a handler."""
     app = App("everything")
-    for each in (counting, paying.app, fragile.app(), shop.shop(cards)):
+    for each in (counting, paying.app, fragile.app(), shop.shop()):
         app.include(each)
+    if cards is not None:
+        app.effect("ChargeCard", attempts=9, base_ms=1_500, cap_ms=1_500)(cards.charge)
+        app.effect("RefundCard")(cards.refund)
     return app
+
+
+class Away(shop.Cards):
+    """A bank that is away."""
+
+    async def charge(self, _call: EffectCall) -> dict[str, Any]:
+        """Be away."""
+        self.calls.append("charge")
+        raise ConnectionError("the bank is away")
 
 
 @dataclass
@@ -73,8 +85,25 @@ class Filled:
         return outcome
 
 
-async def fill(bridge: Bridge, gateway: Path, fragile: Fragile) -> Filled:
-    """Do something of everything and let it settle; `bridge` charges no cards."""
+async def fill(database_url: str, partitions: int, gateway: Path, fragile: Fragile) -> Filled:
+    """Do something of everything in a new database, and leave it at rest.
+
+    Runs are under way: their charges have failed once, and wait.
+    """
+    away = Away()
+    async with Bridge.open(
+        everything(fragile, away), database_url=database_url, partitions=partitions
+    ) as bridge:
+        for n in range(RUNS):
+            payload = {"sku": f"tea-{n % 3}", "quantity": 1, "amount": n + 1}
+            with pytest.raises(RunUnknown):
+                await bridge.run(ORDER, payload, workflow_id=str(n), timeout=0)
+        await until(lambda: len(away.calls) >= RUNS, "every card is to be charged")
+    async with Bridge.open(everything(fragile, None), database_url=database_url) as bridge:
+        return await _fill(bridge, gateway, fragile)
+
+
+async def _fill(bridge: Bridge, gateway: Path, fragile: Fragile) -> Filled:
     filled = Filled(gateway)
     told = {"gateway": str(gateway)}
     for version in range(3):
@@ -98,10 +127,6 @@ async def fill(bridge: Bridge, gateway: Path, fragile: Fragile) -> Filled:
     for n in range(10):
         due_at = datetime.now(UTC) + LATER
         await bridge.enqueue(f"counter:{n}", "Counted", {"amount": 1_000}, due_at=due_at)
-    for n in range(RUNS):
-        payload = {"sku": f"tea-{n % 3}", "quantity": 1, "amount": n + 1}
-        with pytest.raises(RunUnknown):
-            await bridge.run(ORDER, payload, workflow_id=str(n), timeout=0)
     await bridge.settled()
     await redrive(bridge, "fragile:0", "order:dead-0", "order:dead-8")
     fragile.broken = False

@@ -321,7 +321,7 @@ async def test_the_number_of_partitions_is_fixed_with_the_database(database_url:
         assert bridge.partitions == 2
     async with Bridge.open(app, database_url=database_url) as bridge:
         assert bridge.partitions == 2
-    with pytest.raises(ConfigurationError, match="created with 2 partitions, not 8"):
+    with pytest.raises(ConfigurationError, match="has 2 partitions, not 8"):
         async with Bridge.open(app, database_url=database_url, partitions=8):
             pass
 

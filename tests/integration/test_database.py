@@ -14,6 +14,7 @@ from omninode_bridge.core.errors import (
     BrokenPromise,
     DatabaseRefused,
     DatabaseUnavailable,
+    PartitionsChanged,
     ValueRefused,
 )
 from omninode_bridge.infrastructure.postgres import database as module
@@ -162,6 +163,12 @@ async def test_a_row_that_is_there_already_is_refused(opened: Database) -> None:
     assert "duplicate key" in refused.value.detail
 
 
+async def test_the_refusal_of_an_old_number_of_partitions_says_what_to_do(opened: Database) -> None:
+    block = "DO $$ BEGIN RAISE EXCEPTION 'these words' USING ERRCODE = 'OB002'; END $$"
+    with pytest.raises(PartitionsChanged, match="open it anew"):
+        await opened.execute(block)
+
+
 @pytest.mark.parametrize(
     ("sqlstate", "error"),
     [
@@ -184,7 +191,7 @@ async def test_a_row_that_is_there_already_is_refused(opened: Database) -> None:
         ("42501", DatabaseRefused),
         ("P0001", DatabaseRefused),
         ("XX000", DatabaseRefused),
-        ("OB002", DatabaseRefused),
+        ("OB003", DatabaseRefused),
     ],
 )
 async def test_every_sqlstate_comes_out_as_one_error_of_ours(

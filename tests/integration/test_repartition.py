@@ -31,15 +31,6 @@ from tests.integration.shop import Cards
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from omninode_bridge import App
-
-
-async def filled_with(
-    app: App, url: str, partitions: int, gateway: Path, fragile: Fragile
-) -> Filled:
-    async with Bridge.open(app, database_url=url, partitions=partitions) as bridge:
-        return await fill(bridge, gateway, fragile)
-
 
 @pytest.mark.parametrize(("before", "after"), [(2, 5), (5, 2), (1, 3), (4, 1)])
 async def test_everything_a_key_has_moves_with_it_in_its_order(
@@ -47,7 +38,7 @@ async def test_everything_a_key_has_moves_with_it_in_its_order(
 ) -> None:  # R5, R7, R14
     fragile = Fragile()
     app = everything(fragile, None)
-    filled = await filled_with(app, database_url, before, tmp_path / "gateway", fragile)
+    filled = await fill(database_url, before, tmp_path / "gateway", fragile)
     # As if a segment had been dropped: what is parked, dead or over outlives its intent.
     await fetch(database_url, 'DELETE FROM event_log_intent WHERE "offset" <= 9')
     await fetch(database_url, "UPDATE event_log_partitions SET intent_low = 10")
@@ -123,7 +114,7 @@ async def test_what_was_under_way_goes_on(
 ) -> None:  # R3, R10
     fragile, gateway = Fragile(), tmp_path / "gateway"
     app = everything(fragile, None)
-    filled = await filled_with(app, database_url, before, gateway, fragile)
+    filled = await fill(database_url, before, gateway, fragile)
     touched = gateway.read_text().splitlines()
     async with Bridge.open(app, database_url=database_url) as bridge:
         soon = datetime.now(UTC) + timedelta(seconds=1.5)
@@ -162,7 +153,7 @@ async def test_what_was_under_way_goes_on(
 async def test_there_and_back_again_is_where_it_was(database_url: str, tmp_path: Path) -> None:
     fragile = Fragile()
     app = everything(fragile, None)
-    await filled_with(app, database_url, 3, tmp_path / "gateway", fragile)
+    await fill(database_url, 3, tmp_path / "gateway", fragile)
     held = await by_key(database_url)
     incarnations = set()
     for number in (7, 1, 4, 3):

@@ -145,8 +145,7 @@ async def held(database_url: str, tmp_path: Path) -> AsyncIterator[dict[tuple[st
     """Yield all that a database of 2 partitions holds, by key."""
     fragile = Fragile()
     app = everything(fragile, None)
-    async with Bridge.open(app, database_url=database_url, partitions=2) as bridge:
-        await fill(bridge, tmp_path / "gateway", fragile)
+    await fill(database_url, 2, tmp_path / "gateway", fragile)
     yield await by_key(database_url)
     async with Bridge.open(app, database_url=database_url, writing=False) as bridge:
         assert (await bridge.verify()).mismatches == []
