@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omninode_bridge import FollowingChanged, OwnershipChanged
+from omninode_bridge import FollowingChanged, LoopStumbled, OwnershipChanged, PartitionsChanged
 from omninode_bridge.app.outside_bus import Persist  # noqa: TC001 - typer looks at it
 from omninode_bridge.cli import output
 from omninode_bridge.cli.apps import load
@@ -36,6 +36,7 @@ class Served:
         self._as_json = as_json
         self._owned: set[int] = set()
         self._followed: dict[str, set[int]] = {}
+        self._ended_by: PartitionsChanged | None = None
         self._changed = asyncio.Event()
 
     def observe(self, observation: Observation) -> None:
@@ -49,12 +50,18 @@ class Served:
                 self._followed.setdefault(role, set()).add(partition)
             case FollowingChanged(partition, role):
                 self._followed[role].discard(partition)
+            case LoopStumbled(error=PartitionsChanged() as error):
+                self._ended_by = error
             case _:
                 return
         self._changed.set()
 
     async def tell(self, app: App) -> None:
-        """Say that we are ready, then what changes, until cancelled."""
+        """Say that we are ready, then what changes, until cancelled.
+
+        Raises:
+            PartitionsChanged: nothing can be done here any more.
+        """
         told = self._now()
         if self._as_json:
             roles = sorted(self._roles)
@@ -68,6 +75,8 @@ class Served:
             await self._changed.wait()
             await asyncio.sleep(TOGETHER_S)
             self._changed.clear()
+            if self._ended_by is not None:
+                raise self._ended_by
             if self._now() != told:
                 told = self._now()
                 output.say(told)

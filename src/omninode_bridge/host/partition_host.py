@@ -49,8 +49,8 @@ HELD_LOOK_S: Final = 0.01
 class PartitionHost:
     """Owns what partitions it can get, runs their loops, and takes actions for all of them.
 
-    Use as an async context manager. `failures` are loops that stopped for good: a promise was broken,
-    or the number of partitions changed.
+    Use as an async context manager. `failures` are loops that stopped for good: a promise was
+    broken, or the number of partitions changed.
     """
 
     def __init__(self, world: World) -> None:
@@ -100,9 +100,7 @@ class PartitionHost:
         ]
         try:
             await started.wait()
-            for failure in self.failures:
-                if isinstance(failure, PartitionsChanged):
-                    raise failure
+            self._require_current()
         except BaseException:
             await self.__aexit__()
             raise
@@ -174,6 +172,11 @@ class PartitionHost:
         """Return when the action is durable in its log; those that come together go together."""
         self._require_open()
         await self._log_door.enqueue(action)
+
+    def _require_current(self) -> None:
+        past = [each for each in self.failures if isinstance(each, PartitionsChanged)]
+        if past:
+            raise past[0]
 
     def _require_open(self) -> None:
         if self._closing.is_set():
