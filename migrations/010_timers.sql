@@ -134,11 +134,14 @@ END $$;
 -- message is taken over once. Both read on from a position that was stored, so what they bring begins
 -- at the stored position or before it, and the order is that of the topic. Who would leave a gap is
 -- refused; only where nothing was ever taken over from p_source does a position begin at p_first.
+--
+-- p_log is the incarnation of our log by which the caller counts partitions (as p_incarnation of
+-- event_log_append_actions).
 CREATE FUNCTION bus_take_over(
     p_partition INT, p_keys TEXT[], p_ids UUID[], p_bodies TEXT[], p_due_at TIMESTAMPTZ[],
     p_segment BIGINT,
     p_topic TEXT, p_source INT, p_incarnation TEXT, p_first BIGINT, p_next BIGINT,
-    p_offsets BIGINT[],
+    p_offsets BIGINT[], p_log UUID,
     OUT added INT, OUT stored TEXT
 )
 LANGUAGE plpgsql
@@ -152,9 +155,13 @@ DECLARE
     seen        BIGINT;
 BEGIN
     added := 0;
-    SELECT ctid, action_head, action_end INTO STRICT here, head, segment_at
+    SELECT ctid, action_head, action_end INTO here, head, segment_at
     FROM event_log_action_heads WHERE partition BETWEEN p_partition AND p_partition
     ORDER BY partition DESC LIMIT 1 FOR UPDATE;
+    PERFORM event_log_require_incarnation(p_log);
+    IF here IS NULL THEN
+        RAISE EXCEPTION 'there is no partition %', p_partition USING ERRCODE = 'no_data_found';
+    END IF;
     SELECT ctid, next, incarnation INTO position_at, seen, stored FROM bus_positions
     WHERE consumer = 'intake' AND topic = p_topic AND partition = p_source
       AND home BETWEEN p_partition AND p_partition

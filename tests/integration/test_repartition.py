@@ -195,7 +195,7 @@ BY_PARTITION = {
     *("event_log_partitions", "event_log_action_heads", "event_log_positions"),
     *("event_log_state_committed", "event_log_reducer_gave_up"),
     *("event_log_fsm_state_transitioned", "event_log_action", "event_log_intent"),
-    *("timers", "effects", "effect_log", "projection_watermarks"),
+    *("timers", "effects", "effect_log", "projection_watermarks", "bus_positions"),
 }
 """What `services/repartition.sql` moves, makes anew or sets."""
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
 import asyncpg
 import pytest
 
 from omninode_bridge import Bridge, BrokenPromise, ConfigurationError, DatabaseUnavailable
 from omninode_bridge.app.repartitioning import repartition
+from omninode_bridge.core.sharing import Member
+from omninode_bridge.core.topics import RELAYED
 from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.services import repartition as service
 from omninode_bridge.services.event_log import ActionLogService, EventLogService
+from omninode_bridge.services.members import MemberService
+from omninode_bridge.services.relayed_log import RelayedLogService
+from omninode_bridge.services.repartition import RepartitionService
 from tests.bridges import app as counting
 from tests.bridges import fetch
 from tests.contract.batches import action
 from tests.integration.everything import by_key
 from tests.integration.repartitioning import counted, value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omninode_bridge.services.repartition import TakenOverFrom
 
 __all__ = ["counted"]
 
@@ -55,6 +69,88 @@ async def test_a_lease_that_is_not_over_is_in_the_way_and_one_that_is_over_is_no
     await refused(counted, "who died holds 1 partitions")
     await fetch(counted, f"{lease} lease_until = now() - INTERVAL '1 second' WHERE partition = 1")
     assert (await repartition(5, database_url=counted)).partitions == 5
+
+
+async def test_a_process_that_owns_nothing_is_in_the_way_and_one_that_has_died_is_not(
+    counted: str,
+) -> None:
+    async with Database({"dsn": counted}, connections_max=1) as database:
+        member = Member(uuid4(), "who follows", "app", frozenset({"effects"}))
+        await MemberService(database).beat(member, timedelta(minutes=1))
+    await refused(counted, "who follows runs: stop it")
+    await fetch(counted, "UPDATE event_log_members SET seen_until = now() - INTERVAL '1 second'")
+    assert (await repartition(5, database_url=counted)).partitions == 5
+    assert await value(counted, "SELECT count(*) FROM event_log_members") == 0, "the dead go"
+
+
+@pytest.mark.parametrize("topic", RELAYED)
+async def test_history_that_waits_for_a_bus_is_in_the_way(counted: str, topic: str) -> None:
+    theirs = f"mine.{RELAYED[topic]}"
+    column = topic.replace("-", "_").replace("fsm_state_transitioned", "fsm") + "_head"
+    await fetch(counted, f"UPDATE event_log_partitions SET {column} = {column} + 3")  # noqa: S608 - of ours
+    async with Database({"dsn": counted}, connections_max=1) as database:
+        relayed = RelayedLogService(database, prefix="mine.")
+        await relayed.position(topic, 1, "cluster/topic")
+        heads = await fetch(counted, f"SELECT {column} FROM event_log_partitions ORDER BY 1")  # noqa: S608 - of ours
+        left = sum(head - 1 for (head,) in heads)
+        await refused(counted, f"{left} entries are still to be relayed to topic '{theirs}'")
+        await fetch(
+            counted,
+            f"UPDATE bus_positions SET next = {column} FROM event_log_partitions p"  # noqa: S608 - of ours
+            " WHERE p.partition = 1 AND bus_positions.partition = 1",
+        )
+        await refused(counted, f"to topic '{theirs}'")  # nobody has begun with partition 0
+        await relayed.position(topic, 0, "cluster/another")
+        await refused(counted, f"'{theirs}' was made again: `omninode-bridge bus forget {theirs}`")
+        assert await relayed.forget(theirs) == 2
+
+
+async def test_a_bus_that_has_all_of_our_history_is_told_so(counted: str) -> None:
+    async with Database({"dsn": counted}, connections_max=1) as database:
+        relayed = RelayedLogService(database)
+        heads = await fetch(
+            counted, "SELECT partition, state_committed_head FROM event_log_partitions"
+        )
+        for topic in RELAYED:
+            for partition, head in map(tuple, heads):
+                await relayed.position(topic, partition, f"cluster/{topic}")
+                if topic == "state-committed":
+                    await relayed.advance(topic, partition, f"cluster/{topic}", head)
+        # A stray of long ago, and the position of its partition.
+        await fetch(
+            counted,
+            "INSERT INTO bus_positions (consumer, topic, partition, home, incarnation, next)"
+            " VALUES ('intake', 'actions', 1, 0, 'cluster/a', 7),"
+            " ('intake', 'actions', 1, 1, 'cluster/a', 9)",
+        )
+        await refused(counted, "actions were taken over from topic 'actions': name its Kafka")
+
+        async def nothing(_positions: Sequence[TakenOverFrom]) -> list[str]:
+            return []
+
+        done = await RepartitionService(database, unread=nothing).repartition(5)
+        assert done.partitions == 5, done.obstacles
+        kept = {
+            (each["consumer"], each["topic"], each["partition"]): (
+                *(each["home"], each["incarnation"], each["next"]),
+            )
+            for each in await relayed.positions()
+        }
+    rows = await fetch(counted, "SELECT * FROM event_log_partitions ORDER BY partition")
+    assert kept == {
+        **{
+            ("relay", RELAYED[topic], row["partition"]): (
+                *(row["partition"], f"cluster/{topic}", row[column]),
+            )
+            for row in rows
+            for topic, column in (
+                ("state-committed", "state_committed_head"),
+                ("reducer-gave-up", "reducer_gave_up_head"),
+                ("fsm-state-transitioned", "fsm_head"),
+            )
+        },
+        ("intake", "actions", 1): (1, "cluster/a", 9),
+    }
 
 
 async def test_actions_that_wait_in_the_log_are_in_the_way(counted: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.partition import Partitioning
     from omninode_bridge.core.reducer import Codec
     from omninode_bridge.infrastructure.postgres.database import Database
     from omninode_bridge.ports import PersistAsks
@@ -72,7 +73,7 @@ async def open_bus(
     place: KafkaPlace,
     database: Database,
     codec: Codec,
-    partitions: int,
+    partitioning: Partitioning,
     observe: Observe,
     *,
     over_bus: bool,
@@ -97,7 +98,7 @@ async def open_bus(
         open_persist_asks,
     )
 
-    relayed = RelayedLogService(database, prefix=place.prefix)
+    partitions, log = partitioning.partitions, partitioning.incarnation
     kafka = await stack.enter_async_context(connect(place, partitions, observe))
     asks: PersistAsks | None = None
     if over_bus:
@@ -106,7 +107,7 @@ async def open_bus(
         outgoing=KafkaEvents(
             kafka.producer,
             kafka.incarnations,
-            log_incarnation=await relayed.log_incarnation(),
+            log_incarnation=log,
             prefix=place.prefix,
         ),
         incoming=KafkaActions(
@@ -118,8 +119,8 @@ async def open_bus(
             observe=observe,
         ),
         dead_letters=KafkaDeadLetters(kafka.producer, prefix=place.prefix),
-        relayed=relayed,
-        taken_over=TakenOverService(database, prefix=place.prefix),
+        relayed=RelayedLogService(database, prefix=place.prefix, log=log),
+        taken_over=TakenOverService(database, prefix=place.prefix, log=log),
         commands=KafkaPersistCommands(kafka, codec),
         command_positions=CommandPositionService(database, prefix=place.prefix),
     )

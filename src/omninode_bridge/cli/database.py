@@ -13,6 +13,7 @@ from omninode_bridge.app.repartitioning import repartition as change_number
 from omninode_bridge.cli import output
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, Place, find_place, run
 from omninode_bridge.infrastructure.postgres import migrations
+from omninode_bridge.settings import read_kafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -109,6 +110,7 @@ def repartition(
             partitions,
             data_dir=place.data_dir,
             database_url=place.database_url,
+            kafka=read_kafka(),
             progress=lambda what: output.say(f"moving {what}"),
         )
 

@@ -27,16 +27,24 @@ _READ: Final = {
 class RelayedLogService:
     """Implements the port `RelayedLog`."""
 
-    def __init__(self, database: Database, *, prefix: str = "") -> None:
-        """`prefix` stands before the names of the bus's topics."""
+    def __init__(self, database: Database, *, prefix: str = "", log: UUID | None = None) -> None:
+        """`prefix` stands before the names of the bus's topics.
+
+        `log` is the incarnation of our log whose offsets are meant; None: it is not checked.
+        """
         self._database = database
+        self._log = log
         self._prefix = prefix
 
     async def read(
         self, topic: str, partition: int, position: int, limit: int
     ) -> list[LoggedEvent]:
-        """Return up to `limit` entries from `position` on, none when there are none yet."""
-        rows = await self._database.fetch(_READ[topic], partition, position, limit)
+        """Return up to `limit` entries from `position` on, none when there are none yet.
+
+        Raises:
+            PartitionsChanged: this place is another entry's now.
+        """
+        rows = await self._database.fetch(_READ[topic], partition, position, limit, self._log)
         return [
             LoggedEvent(
                 row["offset"],
@@ -54,9 +62,10 @@ class RelayedLogService:
 
         Raises:
             TopicReplaced: the position was stored for another incarnation.
+            PartitionsChanged: there is another number of partitions now.
         """
         row = await self._database.fetchrow(
-            SQL["position"], self._prefix + RELAYED[topic], partition, incarnation
+            SQL["position"], self._prefix + RELAYED[topic], partition, incarnation, self._log
         )
         assert row is not None
         self._check(topic, row["incarnation"], incarnation)
@@ -69,18 +78,15 @@ class RelayedLogService:
         Raises:
             TopicReplaced: the position was stored for another incarnation.
             BusUnavailable: somebody has made us forget the position: begin again.
+            PartitionsChanged: `following` is the place of another entry now.
         """
         bus_topic = self._prefix + RELAYED[topic]
         stored: str | None = await self._database.fetchval(
-            SQL["advance"], bus_topic, partition, incarnation, following
+            SQL["advance"], bus_topic, partition, incarnation, following, self._log
         )
         if stored is None:
             raise BusUnavailable(f"the position of the relay to {bus_topic} was forgotten")
         self._check(topic, stored, incarnation)
-
-    async def log_incarnation(self) -> UUID:
-        """Return which log this is."""
-        return plain_uuid(await self._database.fetchval(SQL["log_incarnation"]))
 
     async def positions(self) -> list[dict[str, Any]]:
         """Return every position in step with a bus, as `bus positions` shows it."""

@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.errors import BrokenPromise
 from omninode_bridge.core.partition import partition_of
+from omninode_bridge.core.topics import RELAYED
 from omninode_bridge.infrastructure.postgres.database import APPLICATION_NAME
 from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     import asyncpg
 
     from omninode_bridge.infrastructure.postgres.database import Database
+
+    FindUnread = Callable[[Sequence["TakenOverFrom"]], Awaitable[list[str]]]
 
 SQL: Final = Statements("omninode_bridge.services", "repartition.sql")
 
@@ -36,6 +39,7 @@ STEP_TIMEOUT_S: Final = 86_400.0
 LEAVING_WAIT_S: Final = 2.0
 """How long a session may take to end that its process has closed: the server ends it on its own."""
 LEAVING_LOOK_S: Final = 0.05
+_RELAYED: Final = (list(RELAYED), list(RELAYED.values()))
 OURS: Final = frozenset({"reducer", "dispatcher", "effects", "projection"})
 
 
@@ -57,6 +61,16 @@ class Repartitioning:
     timers: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TakenOverFrom:
+    """Where the intake is in one partition of a bus's topic: `next` is an offset there."""
+
+    topic: str
+    partition: int
+    incarnation: str
+    next: int
+
+
 class RepartitionService:
     """Changes the number of partitions. Nobody else may use `database` meanwhile."""
 
@@ -64,11 +78,17 @@ class RepartitionService:
         self,
         database: Database,
         *,
+        unread: FindUnread,
         segment_entries: int = SEGMENT_ENTRIES,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`progress` is told each step in words; a segment of intents holds `segment_entries`."""
+        """`progress` is told each step in words; a segment of intents holds `segment_entries`.
+
+        `unread` says what a bus still has behind the positions up to which actions were taken over,
+        or why nobody knows: in words, nothing when there is nothing.
+        """
         self._database = database
+        self._unread = unread
         self._segment_entries = segment_entries
         self._progress = progress
 
@@ -109,12 +129,9 @@ class RepartitionService:
 
     async def _obstacles(self, connection: asyncpg.Connection, *, alone: bool) -> list[str]:
         """Return what is in the way, in words that say what to do."""
-        owners = [] if alone else await connection.fetch(SQL["owners"])
-        if owners:
-            return [
-                f"{row['owner_name']} holds {row['partitions']} partitions: stop it"
-                for row in owners
-            ]
+        running = [] if alone else await self._running(connection)
+        if running:
+            return running
         return [
             *await self._sessions(connection),
             *[
@@ -126,6 +143,23 @@ class RepartitionService:
                 " partitions only, and of the new ones nobody knows which are meant: retire it"
                 for row in await connection.fetch(SQL["readers_of_some"])
             ],
+            *[
+                _behind_the_bus(row["topic"], row["entries"], row["incarnations"])
+                for row in await connection.fetch(SQL["behind_the_bus"], *_RELAYED)
+            ],
+            *await self._unread(
+                [TakenOverFrom(**row) for row in await connection.fetch(SQL["taken_over"])]
+            ),
+        ]
+
+    async def _running(self, connection: asyncpg.Connection) -> list[str]:
+        """Return the processes that are there, by their leases, or by their word alone."""
+        return [
+            *[
+                f"{row['owner_name']} holds {row['partitions']} partitions: stop it"
+                for row in await connection.fetch(SQL["owners"])
+            ],
+            *[f"{row['name']} runs: stop it" for row in await connection.fetch(SQL["members"])],
         ]
 
     async def _sessions(self, connection: asyncpg.Connection) -> list[str]:
@@ -150,6 +184,7 @@ class RepartitionService:
         await self._run(connection, "", SQL["drop_generation"], SQL["make_keys"])
         keys = await self._place_keys(connection, partitions)
         await self._run(connection, "", SQL["analyze_keys"], SQL["make_consumers"])
+        await self._run(connection, "", SQL["make_relays"], SQL["forget_members"])
         await self._run(
             connection,
             f"{there['state_committed']:,} commits",
@@ -224,7 +259,9 @@ class RepartitionService:
             SQL["put_intents"],
             *(SQL["forget_positions"], SQL["write_positions"]),
             *(SQL["forget_watermarks"], SQL["write_watermarks"]),
+            *(SQL["forget_relays"], SQL["forget_strays"]),
         )
+        await connection.execute(SQL["write_relays"], *_RELAYED)
         await connection.execute(SQL["write_number"], partitions)
 
     async def _require_all(self, connection: asyncpg.Connection, before: dict[str, int]) -> None:
@@ -236,6 +273,15 @@ class RepartitionService:
                 " changed; run `omninode-bridge verify`"
             )
             raise BrokenPromise(message)
+
+
+def _behind_the_bus(topic: str, entries: int, incarnations: int) -> str:
+    if incarnations > 1:
+        return f"topic {topic!r} was made again: `omninode-bridge bus forget {topic}`"
+    return (
+        f"{entries:,} entries are still to be relayed to topic {topic!r}: let a bridge run with its"
+        f" Kafka until they are, or, where it is used no more, `omninode-bridge bus forget {topic}`"
+    )
 
 
 def _behind(topic: str, consumer: str, entries: int) -> str:

@@ -16,6 +16,14 @@ SELECT owner_name, count(*) AS partitions FROM event_log_partitions
 WHERE owner IS NOT NULL AND lease_until >= clock_timestamp()
 GROUP BY owner_name ORDER BY owner_name;
 
+-- name: members
+-- Processes that are there and hold nothing: they follow the commits of others, or wait for a turn.
+SELECT m.name FROM event_log_members m
+WHERE m.seen_until >= clock_timestamp() AND NOT EXISTS (
+    SELECT FROM event_log_partitions p
+    WHERE p.owner_member = m.member AND p.lease_until >= clock_timestamp())
+ORDER BY m.name;
+
 -- name: sessions
 -- $1 application name TEXT. Sessions of other bridges here, those that only look included.
 SELECT pid, client_addr::TEXT AS client FROM pg_stat_activity
@@ -46,6 +54,39 @@ WHERE coalesce(w."offset", 1) < p.state_committed_head
 HAVING count(*) > 0
 ORDER BY 1, 2;
 
+-- name: behind_the_bus
+-- $1 topics TEXT[] of our log, $2 their names on a bus. Each topic of a bus that our history goes to, with
+-- how many entries of all partitions it has not confirmed, and how many topics of that name there
+-- have been.
+SELECT s.topic, s.incarnations, sum(s.head - s.next)::BIGINT AS entries
+FROM (
+    SELECT t.topic, t.incarnations, p.partition, coalesce(r.next, 1) AS next,
+           CASE n.ours WHEN 'state-committed' THEN p.state_committed_head
+                       WHEN 'reducer-gave-up' THEN p.reducer_gave_up_head
+                       ELSE p.fsm_head END AS head
+    FROM (SELECT topic, count(DISTINCT incarnation) AS incarnations FROM bus_positions
+          WHERE consumer = 'relay' GROUP BY topic) t
+    JOIN unnest($1::TEXT[], $2::TEXT[]) AS n(ours, theirs) ON right(t.topic, length(theirs)) = theirs
+    CROSS JOIN event_log_partitions p
+    LEFT JOIN bus_positions r ON r.consumer = 'relay' AND r.topic = t.topic
+                             AND r.partition = p.partition AND r.home = p.partition
+) s
+GROUP BY s.topic, s.incarnations
+HAVING sum(s.head - s.next) > 0 OR s.incarnations > 1
+ORDER BY s.topic;
+
+-- name: taken_over
+-- How far each partition of a bus's topic of actions has been taken over by its own partition here; from
+-- its beginning on, if it has not begun.
+SELECT t.topic, p.partition, coalesce(r.incarnation, t.incarnation) AS incarnation,
+       coalesce(r.next, 0) AS next
+FROM (SELECT topic, min(incarnation) AS incarnation FROM bus_positions
+      WHERE consumer = 'intake' GROUP BY topic) t
+CROSS JOIN event_log_partitions p
+LEFT JOIN bus_positions r ON r.consumer = 'intake' AND r.topic = t.topic
+                         AND r.partition = p.partition AND r.home = p.partition
+ORDER BY t.topic, p.partition;
+
 -- name: readers_of_some
 -- Consumers that are registered in some partitions and not in others: of the new ones nobody knows
 -- which are meant.
@@ -74,7 +115,8 @@ DROP TABLE IF EXISTS workflow_projection_next;
 -- here and sees afterwards what we have done: the new incarnation first of all. Who only reads goes
 -- on, and sees all of the old or all of the new.
 LOCK TABLE event_log_database, event_log_partitions, event_log_action_heads, event_log_positions,
-           projection_watermarks, timers, effects, effect_log IN EXCLUSIVE MODE;
+           bus_positions, projection_watermarks, timers, effects, effect_log, event_log_members
+    IN EXCLUSIVE MODE;
 
 -- name: lock_transient
 -- Their tables are made anew, so who reads there waits too.
@@ -370,6 +412,38 @@ FROM repartition_consumers c
 CROSS JOIN event_log_partitions p
 JOIN event_log_action_heads a USING (partition)
 JOIN event_log_partitions h ON c.crossing OR h.partition = p.partition;
+
+-- name: make_relays
+-- Which topics of a bus our history goes to, and what they were when it did.
+CREATE TEMP TABLE repartition_relays ON COMMIT DROP AS
+SELECT topic, min(incarnation) AS incarnation FROM bus_positions
+WHERE consumer = 'relay' GROUP BY topic;
+
+-- name: forget_relays
+-- All were at the heads.
+DELETE FROM bus_positions WHERE consumer = 'relay';
+
+-- name: write_relays
+-- $1 and $2 as behind_the_bus. At the new heads: what is before them the bus has had, by its old place.
+INSERT INTO bus_positions (consumer, topic, partition, home, incarnation, next)
+SELECT 'relay', r.topic, p.partition, p.partition, r.incarnation,
+       CASE n.ours WHEN 'state-committed' THEN p.state_committed_head
+                   WHEN 'reducer-gave-up' THEN p.reducer_gave_up_head
+                   ELSE p.fsm_head END
+FROM repartition_relays r
+JOIN unnest($1::TEXT[], $2::TEXT[]) AS n(ours, theirs) ON right(r.topic, length(theirs)) = theirs
+CROSS JOIN event_log_partitions p;
+
+-- name: forget_strays
+-- Positions of the intake, and of the store effect, are the bus's own, by its partitions and offsets,
+-- and stay true: from them on messages have not been looked at. But those of strays, messages that were not in the partition
+-- of their key, were held by the partition where such keys were then. All of them lay before the
+-- others, and a new one begins where its first stray is read.
+DELETE FROM bus_positions WHERE consumer = 'intake' AND home <> partition;
+
+-- name: forget_members
+-- All are dead.
+DELETE FROM event_log_members;
 
 -- name: forget_watermarks
 -- All were at the heads.

@@ -11,6 +11,7 @@ from omninode_bridge.infrastructure.postgres.statements import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from omninode_bridge.core.message import SealedAction
     from omninode_bridge.infrastructure.postgres.database import Database
@@ -25,10 +26,19 @@ class TakenOverService:
     """Implements the port `TakenOver`."""
 
     def __init__(
-        self, database: Database, *, prefix: str = "", segment_entries: int = SEGMENT_ENTRIES
+        self,
+        database: Database,
+        *,
+        prefix: str = "",
+        segment_entries: int = SEGMENT_ENTRIES,
+        log: UUID | None = None,
     ) -> None:
-        """`prefix` stands before the topic's name; a segment has `segment_entries` entries."""
+        """`prefix` stands before the topic's name; a segment has `segment_entries` entries.
+
+        `log` is the incarnation of our log whose partitions are meant; None: it is not checked.
+        """
         self._database = database
+        self._log = log
         self._topic = prefix + ACTION
         self._segment_entries = segment_entries
 
@@ -37,9 +47,10 @@ class TakenOverService:
 
         Raises:
             TopicReplaced: the position was stored for another incarnation.
+            PartitionsChanged: there is another number of partitions now.
         """
         row = await self._database.fetchrow(
-            SQL["position"], self._topic, partition, incarnation, beginning
+            SQL["position"], self._topic, partition, incarnation, beginning, self._log
         )
         assert row is not None
         self._check(row["incarnation"], incarnation)
@@ -53,6 +64,7 @@ class TakenOverService:
 
         Raises:
             TopicReplaced: the position was stored for another incarnation.
+            PartitionsChanged: `target` was reckoned by a number that is past.
             ValueRefused: one of them cannot be stored; none was.
         """
         due_at = [action.due_at for action in actions]
@@ -66,6 +78,7 @@ class TakenOverService:
             self._segment_entries,
             *(self._topic, source.partition, source.incarnation),
             *(source.first, source.next, list(source.offsets)),
+            self._log,
         )
         assert row is not None
         self._check(row["stored"], source.incarnation)

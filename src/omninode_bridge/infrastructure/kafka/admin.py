@@ -95,6 +95,20 @@ class KafkaAdmin:
         # A leader is told of before it has heard that it is one.
         await self._once_known(specs, self._lows)
 
+    async def is_there(self, topic: str) -> bool:
+        """Return whether there is such a topic.
+
+        Raises:
+            BusUnavailable: nobody knows.
+        """
+        try:
+            await self._describe([topic])
+        except BusUnavailable as error:
+            if not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                raise
+            return False
+        return True
+
     async def incarnations(self, topics: Collection[str]) -> dict[str, str]:
         """Return `cluster id/topic id` of each topic as it is now.
 
@@ -192,15 +206,7 @@ class KafkaAdmin:
                     raise
 
     async def _missing(self, specs: Sequence[TopicSpec]) -> list[TopicSpec]:
-        missing = []
-        for spec in specs:
-            try:
-                await self._describe([spec.name])
-            except BusUnavailable as error:
-                if not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
-                    raise
-                missing.append(spec)
-        return missing
+        return [spec for spec in specs if not await self.is_there(spec.name)]
 
     async def _led(self, topics: Sequence[str]) -> dict[str, TopicDescription]:
         """Return the topics once each of their partitions has a leader: before, none takes."""

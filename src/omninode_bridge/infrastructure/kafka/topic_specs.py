@@ -75,8 +75,11 @@ class TopicSpec:
         if partitions != self.partitions:
             raise TopicUnfit(
                 *(self.name, "the number of partitions", str(partitions), str(self.partitions)),
-                "The order of a key depends on it: delete the topic once what it holds is needed no"
-                " more, and the bridge makes it; a database's number is fixed.",
+                "The order of a key depends on it. After `omninode-bridge repartition`, or for"
+                " another database, name another prefix; or, once what it holds is needed no more,"
+                f" delete it and run `omninode-bridge bus forget {self.name}`: the bridge makes"
+                " it. One that has fewer may be given more: kafka-topics.sh --alter --topic"
+                f" {self.name} --partitions {self.partitions}.",
             )
         if settings[CLEANUP] != "delete":
             raise self._unfit(settings, CLEANUP, "delete")
