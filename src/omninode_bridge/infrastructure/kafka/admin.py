@@ -95,6 +95,22 @@ class KafkaAdmin:
         # A leader is told of before it has heard that it is one.
         await self._once_known(specs, self._lows)
 
+    async def delete(self, topics: Collection[str]) -> None:
+        """Delete topics and all that is in them; those that are not there are gone already.
+
+        Raises:
+            BusUnavailable, BusRefused: some may be left.
+        """
+        client = self._client
+        answers = client.delete_topics(list(topics), request_timeout=self._timeout_s)
+        for name, answer in answers.items():
+            try:
+                with translated(f"deleting topic {name}"):
+                    await asyncio.wrap_future(answer)
+            except BusUnavailable as error:
+                if not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    raise
+
     async def incarnations(self, topics: Collection[str]) -> dict[str, str]:
         """Return `cluster id/topic id` of each topic as it is now.
 
