@@ -58,10 +58,19 @@ COMMENT ON TABLE effect_log IS 'How each effect ended: history.';
 
 CREATE INDEX idx_effect_log_action ON effect_log USING hash (action_id);
 
+-- A process that does nothing but effects takes those of a partition whose owner does none.
+ALTER TABLE event_log_partitions ADD COLUMN effects_owner UUID, ADD COLUMN effects_member UUID;
+
+COMMENT ON COLUMN event_log_partitions.effects_owner IS
+    'The token of who carries out effects apart from the partition''s owner; NULL: the owner does.';
+COMMENT ON COLUMN event_log_partitions.effects_member IS
+    'Which process has the effects apart: they are taken from nobody who is there.';
+
 
 -- Settle a batch of one partition's effects: those that ended, those that are parked, the follow-up
 -- actions and answers of those that ended, and the position. Returns the offsets of those that ended
--- in this call, or NULL to who is not the owner, of whom nothing is written (R12).
+-- in this call, or NULL to who is not the owner, of whom nothing is written (R12): the owner is who
+-- has the effects apart or, where nobody has, the partition's.
 --
 -- p_* are what ended; p_unparked those of them that had been parked. p_parked_* are due at
 -- p_parked_due_at, or p_parked_due_s seconds from now. p_follow_* are intents, each of the ended
@@ -97,7 +106,8 @@ DECLARE
     ended        BIGINT[];
     follow_ups   INT := 0;
 BEGIN
-    SELECT ctid, owner, intent_head, intent_end INTO STRICT here, actual_owner, head, segment_at
+    SELECT ctid, coalesce(effects_owner, owner), intent_head, intent_end
+    INTO STRICT here, actual_owner, head, segment_at
     FROM event_log_partitions WHERE partition BETWEEN p_partition AND p_partition
     ORDER BY partition DESC LIMIT 1 FOR UPDATE;
     IF p_owner IS NOT NULL AND p_owner IS DISTINCT FROM actual_owner THEN

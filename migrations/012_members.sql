@@ -10,6 +10,8 @@ CREATE TABLE event_log_members (
     member     UUID        NOT NULL,
     name       TEXT        NOT NULL,
     app        TEXT        NOT NULL,
+    roles      TEXT[]      NOT NULL,
+    over_bus   BOOLEAN     NOT NULL,
     joined_at  TIMESTAMPTZ NOT NULL,
     seen_until TIMESTAMPTZ NOT NULL,
     CONSTRAINT event_log_members_pkey PRIMARY KEY (member)
@@ -17,3 +19,11 @@ CREATE TABLE event_log_members (
 
 COMMENT ON COLUMN event_log_members.app IS
     'What the process can fold and carry out, as one text: partitions are shared by equals only.';
+
+COMMENT ON COLUMN event_log_members.roles IS
+    'What the process does: what follows commits is done elsewhere where an owner does it not.';
+
+ALTER TABLE event_log_partitions ADD COLUMN owner_member UUID;
+
+COMMENT ON COLUMN event_log_partitions.owner_member IS
+    'Which process the owner is. It decides nothing: others see by it what they need not do.';

@@ -6,8 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from omninode_bridge.core.effects import done
 from tests.contract.batches import accepted, action, folded
-from tests.contract.ports import LEASE
+from tests.contract.ports import CODEC, LEASE
+from tests.contract.test_effects import asked_for, settle
+from tests.contract.test_members import new
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -88,3 +91,56 @@ async def test_who_takes_a_partition_waits_for_the_commit_under_way(ports: Ports
         accepted(await locked.commit(await folded(locked, action())))
     assert await taking == [0]
     assert (await ports.store.read(["counter:1"]))["counter:1"].version == 1
+
+
+async def test_effects_are_the_partitions_owner_s_until_somebody_takes_them_apart(
+    ports: Ports,
+) -> None:
+    owner, member, apart = uuid4(), new(), uuid4()
+    assert not await ports.leases.take_effects(0, owner)
+    await take(ports, owner, 0)
+    assert await ports.leases.take_effects(0, owner)
+    assert not await ports.leases.take_effects(0, uuid4())
+    await ports.members.beat(member, LEASE)
+    assert await ports.leases.take_effects(0, apart, member.member)
+    assert not await ports.leases.take_effects(0, owner)
+    assert not await ports.leases.take_effects(0, uuid4(), uuid4())
+    await ports.leases.leave_effects(0, uuid4())
+    assert not await ports.leases.take_effects(0, owner)
+    await ports.leases.leave_effects(0, apart)
+    assert await ports.leases.take_effects(0, owner)
+
+
+async def test_effects_are_taken_from_who_is_there_no_more(ports: Ports) -> None:
+    owner, first, second = uuid4(), new(), new()
+    await take(ports, owner, 0)
+    for member in (first, second):
+        await ports.members.beat(member, LEASE)
+    assert await ports.leases.take_effects(0, uuid4(), first.member)
+    assert not await ports.leases.take_effects(0, uuid4(), second.member)
+    await ports.members.leave(first.member)
+    taken = uuid4()
+    assert await ports.leases.take_effects(0, taken, second.member)
+    assert not await ports.leases.take_effects(0, owner)
+    await ports.beside.let_pass(LEASE * 1.1)
+    await ports.leases.renew(owner, LEASE)
+    assert await ports.leases.take_effects(0, owner)
+
+
+async def test_who_has_the_effects_apart_ends_them_and_the_partitions_owner_does_not(
+    ports: Ports,
+) -> None:
+    (effect,) = await asked_for(ports, 1)
+    owner, apart, member = uuid4(), uuid4(), new()
+    await take(ports, owner, 0)
+    await ports.members.beat(member, LEASE)
+    await ports.leases.take_effects(0, apart, member.member)
+    end = done(effect, 1, {}, CODEC)
+    assert not await settle(ports, end, position=2, owner=owner)
+    async with ports.effect_ends.transaction(0, owner) as transaction:
+        assert await transaction.end(end) == "not_owner"
+    assert (await ports.effect_log.begin(0, [])).over == frozenset()
+    assert await settle(ports, end, position=2, owner=apart)
+    await ports.leases.leave_effects(0, apart)
+    assert not await settle(ports, end, position=2, owner=apart)
+    assert await settle(ports, end, position=2, owner=owner)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from omninode_bridge.core.roles import read_roles
 from omninode_bridge.core.sharing import Member
 from tests.contract.ports import LEASE
 
@@ -47,6 +49,27 @@ async def test_who_is_not_seen_in_time_is_gone_and_comes_back_as_the_youngest(
     await ports.beside.let_pass(LEASE * 0.7)
     assert list(await ports.members.beat(second, LEASE)) == [second]
     assert list(await ports.members.beat(first, LEASE)) == [second, first]
+
+
+async def test_others_see_what_a_member_does(ports: Ports) -> None:
+    one = replace(new(), roles=read_roles(["reducer", "relay"]), over_bus=True)
+    other = replace(new(), roles=read_roles(["materializer"]))
+    await ports.members.beat(one, LEASE)
+    assert list(await ports.members.beat(other, LEASE)) == [one, other]
+
+
+async def test_an_owner_is_known_by_its_member_while_its_lease_is_valid(ports: Ports) -> None:
+    member, owner = uuid4(), uuid4()
+    assert dict(await ports.members.owners()) == {}
+    await ports.leases.acquire(owner, "a test", LEASE, [1], member)
+    await ports.leases.acquire(uuid4(), "another", LEASE, [0])
+    assert dict(await ports.members.owners()) == {1: member}
+    await ports.beside.let_pass(LEASE * 1.1)
+    assert dict(await ports.members.owners()) == {}
+    await ports.leases.renew(owner, LEASE)
+    assert dict(await ports.members.owners()) == {1: member}
+    await ports.leases.release(owner)
+    assert dict(await ports.members.owners()) == {}
 
 
 async def test_free_is_what_nobody_holds_or_holds_no_more(ports: Ports) -> None:

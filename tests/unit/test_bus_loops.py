@@ -11,7 +11,7 @@ from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.topics import STATE_COMMITTED
 from omninode_bridge.host import Bus, PartitionHost
-from omninode_bridge.host.bus_loops import END_WAIT_S
+from omninode_bridge.host.role_loops import BUS_END_WAIT_S as END_WAIT_S
 from omninode_bridge.ports import Incoming
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from omninode_bridge.testing.bus import MemoryBus

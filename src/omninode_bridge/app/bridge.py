@@ -13,6 +13,7 @@ from uuid import uuid4
 from omninode_bridge.app.clock import now
 from omninode_bridge.app.connecting import (
     create_partitions,
+    duties_of,
     reach_database,
     redis_hints,
     require_read_committed,
@@ -20,6 +21,7 @@ from omninode_bridge.app.connecting import (
 from omninode_bridge.app.doors import Doors
 from omninode_bridge.app.outside_bus import kafka_place, open_bus
 from omninode_bridge.core.observation import Observe, ignore
+from omninode_bridge.core.roles import ROLES
 from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.host import PartitionHost, World
 from omninode_bridge.infrastructure.postgres.database import Database
@@ -39,11 +41,12 @@ from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.wakes import WakeService
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Any
 
     from omninode_bridge.app.declaring import App
+    from omninode_bridge.core.roles import Role
     from omninode_bridge.host import Bus
     from omninode_bridge.infrastructure.kafka.place import KafkaPlace
     from omninode_bridge.infrastructure.postgres.embedded import Writers
@@ -77,6 +80,7 @@ class Bridge(Doors):
         observe: Observe = ignore,
         on_wait: Callable[[], None] | None = None,
         pure_reducer: bool = True,
+        roles: Iterable[Role] = ROLES,
     ) -> AsyncIterator[Bridge]:
         """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
 
@@ -90,11 +94,12 @@ class Bridge(Doors):
         the data folder alone and has to be waited for; other bridges share it. With
         `pure_reducer=False` the bridge takes the direct path: a transaction for each action instead
         of batches folded in memory, with the same outcomes and many times slower. It can be chosen
-        anew each time, and bridges of both kinds may share a server.
+        anew each time, and bridges of both kinds may share a server. `roles` are what this process
+        does of what is to be done; asking it does not depend on them.
 
         Raises:
-            ConfigurationError: what is asked for does not fit the database that is there, or Redis
-                is to be used and its package is not installed.
+            ConfigurationError: what is asked for does not fit the database that is there, Redis is
+                to be used and its package is not installed, or a role is unknown.
             DatabaseUnavailable: the server cannot be reached.
             BusUnavailable: the cluster cannot be reached.
             TopicUnfit: a topic that is there is not as the bridge needs it.
@@ -102,6 +107,7 @@ class Bridge(Doors):
         async with AsyncExitStack() as stack:
             new_hints = None if redis_url is None else redis_hints(redis_url)
             place = None if kafka is None else kafka_place(kafka)
+            duties = duties_of(roles)
             connect, writers = await reach_database(
                 stack, data_dir, database_url, writing=writing, on_wait=on_wait
             )
@@ -126,7 +132,9 @@ class Bridge(Doors):
                     tell = bridge._observers.tell
                     bus = await open_bus(stack, place, loops, bridge._codec, actual, tell)
                 await bridge._start(
-                    stack, loops, connect, hints, bus, writers, pure_reducer=pure_reducer
+                    *(stack, loops, connect, hints, bus, writers),
+                    pure_reducer=pure_reducer,
+                    roles=duties,
                 )
             try:
                 yield bridge
@@ -143,6 +151,7 @@ class Bridge(Doors):
         writers: Writers | None,
         *,
         pure_reducer: bool,
+        roles: frozenset[Role],
     ) -> None:
         """Start the loops on their own connections, so that reads never hold commits up.
 
@@ -193,6 +202,7 @@ class Bridge(Doors):
             pure_reducer=pure_reducer,
             hints=hints,
             bus=bus,
+            roles=roles,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(

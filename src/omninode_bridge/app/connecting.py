@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import platformdirs
 
 from omninode_bridge.core.errors import ConfigurationError
+from omninode_bridge.core.roles import read_roles
 from omninode_bridge.infrastructure.postgres import migrations
 from omninode_bridge.infrastructure.postgres.database import translated
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
@@ -16,10 +17,11 @@ from omninode_bridge.services.event_log import EventLogService
 from omninode_bridge.settings import check_redis_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AsyncExitStack
 
     from omninode_bridge.core.observation import Observe
+    from omninode_bridge.core.roles import Role
     from omninode_bridge.infrastructure.postgres.database import Database
     from omninode_bridge.infrastructure.postgres.embedded import Writers
     from omninode_bridge.infrastructure.redis_hints import RedisHints
@@ -83,6 +85,18 @@ def redis_hints(url: str) -> Callable[[Observe], RedisHints]:
         )
         raise ConfigurationError(message) from error
     return lambda observe: RedisHints(url, observe=observe)
+
+
+def duties_of(roles: Iterable[str]) -> frozenset[Role]:
+    """Return the roles that are named.
+
+    Raises:
+        ConfigurationError: there is no such role, or none is named.
+    """
+    try:
+        return read_roles(roles)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 async def _require_migrated(connect: Mapping[str, Any]) -> None:

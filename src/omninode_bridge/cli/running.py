@@ -30,13 +30,15 @@ from omninode_bridge import (
 )
 from omninode_bridge.cli.output import say
 from omninode_bridge.core.observation import Observe, ignore
+from omninode_bridge.core.roles import ROLES
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
 from omninode_bridge.settings import check_database_url, read_kafka, read_redis_url, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
     from omninode_bridge import KafkaPlace
+    from omninode_bridge.core.roles import Role
 
 _T = TypeVar("_T")
 
@@ -131,10 +133,12 @@ class Place:
             yield bridge
 
     @asynccontextmanager
-    async def writing(self, app: App, observe: Observe = ignore) -> AsyncIterator[Bridge]:
+    async def writing(
+        self, app: App, observe: Observe = ignore, *, roles: Iterable[Role] = ROLES
+    ) -> AsyncIterator[Bridge]:
         """Open a bridge that writes; wait for who has the data folder alone, and say so.
 
-        `observe` is told the facts from the first one on.
+        `observe` is told the facts from the first one on. The process does what `roles` name.
         """
         outage = Outage()
 
@@ -151,6 +155,7 @@ class Place:
             observe=told,
             on_wait=self.say_waiting,
             pure_reducer=self.pure_reducer,
+            roles=roles,
         ) as bridge:
             yield bridge
 

@@ -7,27 +7,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omninode_bridge import OwnershipChanged
+from omninode_bridge import FollowingChanged, OwnershipChanged
 from omninode_bridge.cli import output
 from omninode_bridge.cli.apps import load
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place
 from omninode_bridge.cli.running import run as run_work
+from omninode_bridge.core.roles import ALL, FOLLOWING, NEED_BUS, ROLES, read_roles
+from omninode_bridge.settings import read_kafka
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from omninode_bridge import App, Observation
     from omninode_bridge.cli.running import Place
+    from omninode_bridge.core.roles import Role
 
 TOGETHER_S = 0.2
 """Changes that come within this time are told in one line."""
 
 
-class Owned:
-    """Which partitions are served here, told to a person whenever that has changed."""
+class Served:
+    """What is done here, told to a person whenever that has changed."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        """Begin with none."""
+    def __init__(self, roles: frozenset[Role], *, as_json: bool) -> None:
+        """Begin with nothing."""
+        self._roles = roles
         self._as_json = as_json
         self._owned: set[int] = set()
+        self._followed: dict[str, set[int]] = {}
         self._changed = asyncio.Event()
 
     def observe(self, observation: Observation) -> None:
@@ -35,28 +42,45 @@ class Owned:
         match observation:
             case OwnershipChanged(partition, "taken"):
                 self._owned.add(partition)
-                self._changed.set()
             case OwnershipChanged(partition):
                 self._owned.discard(partition)
-                self._changed.set()
+            case FollowingChanged(partition, role, "begun"):
+                self._followed.setdefault(role, set()).add(partition)
+            case FollowingChanged(partition, role):
+                self._followed[role].discard(partition)
             case _:
-                pass
+                return
+        self._changed.set()
 
     async def tell(self, app: App) -> None:
         """Say that we are ready, then what changes, until cancelled."""
-        told = sorted(self._owned)
+        told = self._now()
         if self._as_json:
-            output.print_json({"ready": app.name, "partitions": told})
+            roles = sorted(self._roles)
+            output.print_json(
+                {"ready": app.name, "partitions": sorted(self._owned), "roles": roles}
+            )
             output.flush()
         else:
-            output.say(f"{app.name} is served; partitions here: {_numbers(told)}")
+            output.say(f"{app.name} is served; {told}")
         while True:
             await self._changed.wait()
             await asyncio.sleep(TOGETHER_S)
             self._changed.clear()
-            if sorted(self._owned) != told:
-                told = sorted(self._owned)
-                output.say(f"partitions here: {_numbers(told)}")
+            if self._now() != told:
+                told = self._now()
+                output.say(told)
+
+    def _now(self) -> str:
+        """Return what is done here in words: our partitions, and what we do of others'."""
+        said = [f"partitions here: {_numbers(self._owned)}"] if "reducer" in self._roles else []
+        followed = {role: self._followed.get(role, set()) for role in FOLLOWING}
+        said += [
+            f"{role} of {_numbers(partitions)}"
+            for role, partitions in followed.items()
+            if partitions or (role in self._roles and "reducer" not in self._roles)
+        ]
+        return "; ".join(said)
 
 
 def serve(
@@ -64,30 +88,54 @@ def serve(
     app: Annotated[
         str | None, typer.Option("--app", metavar="MODULE:OBJECT", help="The App to serve.")
     ] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            metavar="ROLE[,ROLE]...",
+            help=f"Do some of the roles (default: all): {', '.join(ROLES)}.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve an application until SIGTERM or SIGINT; or, with `show ID`, look at one run.
 
-    Started several times on one server, the processes share its partitions.
+    Started several times on one server, the processes share its partitions. With --role they share
+    the work: what the owner of a partition does not do is done by a process that has the role.
     """
     if context.invoked_subcommand is not None:
-        if (app, data_dir, database_url, as_json) != (None, None, None, False):
+        if (app, role, data_dir, database_url, as_json) != (None, None, None, None, False):
             message = f"options belong behind `{context.invoked_subcommand}`"
             raise typer.BadParameter(message)
         return
     if app is None:
         message = "say which application to serve: --app module:object"
         raise typer.BadParameter(message)
-    run_work(_serve(find_place(data_dir, database_url), load(app), as_json=as_json))
+    roles = _roles(role)
+    run_work(_serve(find_place(data_dir, database_url), load(app), roles, as_json=as_json))
 
 
-async def _serve(place: Place, app: App, *, as_json: bool) -> None:
-    owned = Owned(as_json=as_json)
-    async with place.writing(app, owned.observe):
-        await owned.tell(app)
+async def _serve(place: Place, app: App, roles: frozenset[Role], *, as_json: bool) -> None:
+    served = Served(roles, as_json=as_json)
+    async with place.writing(app, served.observe, roles=roles):
+        await served.tell(app)
 
 
-def _numbers(partitions: list[int]) -> str:
-    return ", ".join(map(str, partitions)) or "none"
+def _roles(said: list[str] | None) -> frozenset[Role]:
+    if said is None:
+        return ALL
+    names = [name.strip() for each in said for name in each.split(",")]
+    try:
+        roles = read_roles(names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if roles <= NEED_BUS and read_kafka() is None:
+        message = f"{' and '.join(sorted(roles))}: nothing to do without OMNINODE_KAFKA_BOOTSTRAP"
+        raise typer.BadParameter(message)
+    return roles
+
+
+def _numbers(partitions: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(partitions))) or "none"

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from omninode_bridge.core.roles import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,15 @@ class OwnershipChanged:
 
     partition: int
     change: Literal["taken", "lost", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowingChanged:
+    """This process began or ended to do what a role does for a partition that it does not own."""
+
+    partition: int
+    role: Role
+    change: Literal["begun", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +215,7 @@ Observation = (
     | CommitRefused
     | HintsFollowed
     | OwnershipChanged
+    | FollowingChanged
     | AnotherAppServes
     | ProjectionApplied
     | WatermarkRegressed

@@ -25,6 +25,8 @@ from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.core.sharing import Member, app_print, share_of
 from omninode_bridge.core.slots import Slots
 from omninode_bridge.host.answers import Answers
+from omninode_bridge.host.apart import Apart
+from omninode_bridge.host.keeping import Keeper
 from omninode_bridge.host.log_door import LogDoor
 from omninode_bridge.host.partition_loops import PartitionLoops
 from omninode_bridge.host.waking import Waking
@@ -68,9 +70,19 @@ class PartitionHost:
         self._stumbles: Counter[int] = Counter()
         versions = {name: key_type.version for name, key_type in world.key_types.items()}
         app = app_print(versions, world.effect_types)
-        self._member = Member(world.new_id(), world.name, app)
+        roles, over_bus = world.duties, world.over_bus
+        self._member = Member(world.new_id(), world.name, app, roles, over_bus)
         self._closing = asyncio.Event()
         self.failures: list[Exception] = []
+        self._keeper = Keeper(world, self._pause, self.failures.append)
+        self._apart = Apart(
+            world,
+            self._member.member,
+            slots=self._slots,
+            appended=self._log_grew,
+            intents_grew=self._waking.committed,
+            keeper=self._keeper,
+        )
 
     async def __aenter__(self) -> Self:
         """Begin to own partitions; returns when our share of those that are free is served.
@@ -165,6 +177,7 @@ class PartitionHost:
         """Ask every loop to look now at what there is to do."""
         for loops in self._loops.values():
             loops.settle()
+        self._apart.settle()
 
     # -- owning ------------------------------------------------------------------------------------
 
@@ -181,7 +194,8 @@ class PartitionHost:
         while not self._closing.is_set():
             try:
                 members = await world.members.beat(self._member, world.lease)
-                self._waking.see(len(members))
+                self._waking.see(members)
+                await self._apart.see(members)
                 share = share_of(self._member.member, members, world.partitions)
                 if share.waits_for != waits_for:
                     waits_for = share.waits_for
@@ -202,6 +216,7 @@ class PartitionHost:
             if waits_for is None:
                 started.set()
             await self._pause(beat_s)
+        await self._apart.end()
         with suppress(DatabaseUnavailable):  # we are then not seen any more before long
             await world.members.leave(self._member.member)
 
@@ -215,7 +230,8 @@ class PartitionHost:
             if len(begun) == wanted or self._closing.is_set():
                 break
             token = world.new_id()
-            if not await world.leases.acquire(token, world.name, world.lease, [partition]):
+            member = self._member.member
+            if not await world.leases.acquire(token, world.name, world.lease, [partition], member):
                 continue
             serves = asyncio.Event()
             begun.append(serves)
@@ -264,8 +280,8 @@ class PartitionHost:
             slots=self._slots,
             answer=partial(self._answer, partition),
             appended=self._log_grew,
-            pause=self._pause,
-            failed=self.failures.append,
+            committed=self._waking.committed,
+            keeper=self._keeper,
         )
         worker = loops.worker
         self._loops[partition] = loops
@@ -303,6 +319,8 @@ class PartitionHost:
                 self._look(wake.partition)
             case "outcome":
                 self._log_door.look(wake.partition)
+            case "commit":
+                self._apart.look(wake.partition)
             case _:
                 assert_never(wake.of)
 
@@ -310,6 +328,7 @@ class PartitionHost:
         loops = self._loops.get(partition)
         if loops is not None:
             loops.log_grew()
+        self._apart.timers_grew(partition)
 
     async def _pause(self, seconds: float) -> bool:
         """Wait, but not beyond our closing; return whether that has come."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
+from omninode_bridge.core.sharing import is_apart
 from omninode_bridge.ports import Wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from omninode_bridge.core.sharing import Member
     from omninode_bridge.host.world import World
 
 
@@ -28,10 +30,12 @@ class Waking:
         self._world = world
         self._heard = heard
         self._company = asyncio.Event()
+        self._is_apart = False
 
-    def see(self, members: int) -> None:
-        """Take note of how many processes are there, ourselves included."""
-        if members > 1:
+    def see(self, members: Sequence[Member]) -> None:
+        """Take note of which processes are there, ourselves included."""
+        self._is_apart = is_apart(members)
+        if len(members) > 1:
             self._company.set()
         else:
             self._company.clear()
@@ -45,6 +49,11 @@ class Waking:
         """Tell who waits elsewhere that something of `partition` was decided here."""
         if self._company.is_set():
             self._world.wakes.tell(Wake("outcome", partition))
+
+    def committed(self, partition: int) -> None:
+        """Tell who follows `partition` elsewhere that there is something to be done."""
+        if self._is_apart and self._company.is_set():
+            self._world.wakes.tell(Wake("commit", partition))
 
     async def run(self) -> None:
         """Listen from the first company on; begin anew whenever the connection is lost."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from omninode_bridge.core.roles import ALL, NEED_BUS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec, KeyType
     from omninode_bridge.core.retry import Uniform
-    from omninode_bridge.host.bus_loops import Bus
+    from omninode_bridge.core.roles import Role
+    from omninode_bridge.host.bus import Bus
     from omninode_bridge.ports import (
         ActionLog,
         CanonicalStore,
@@ -38,7 +41,8 @@ class World:
     """What the loops of all partitions share: the ports, and the process's dice, clock and ids.
 
     `pure_reducer` says which worker a partition gets: the one that folds batches in memory or, with
-    False, the direct path.
+    False, the direct path. `roles` are what this process does; without a `bus` it has neither
+    `relay` nor `store-effect`. With `over_bus`, the `store` sends commits to a store effect.
     """
 
     partitions: int
@@ -67,3 +71,10 @@ class World:
     pure_reducer: bool = True
     hints: Hints | None = None
     bus: Bus | None = None
+    roles: frozenset[Role] = ALL
+    over_bus: bool = False
+
+    @property
+    def duties(self) -> frozenset[Role]:
+        """The roles that this process can do what they ask for."""
+        return self.roles if self.bus is not None else self.roles - NEED_BUS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -24,6 +24,10 @@ class Members(Protocol):
 
     async def leave(self, member: UUID) -> None:
         """Say that it is there no more."""
+        ...
+
+    async def owners(self) -> Mapping[int, UUID]:
+        """Return by which member each partition is held whose lease is valid."""
         ...
 
     async def free(self) -> Sequence[int]:

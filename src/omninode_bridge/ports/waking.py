@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """In the action log of `partition` there is something new, or among its outcomes."""
+    """In the action log of `partition` there is something new, or among its outcomes.
 
-    of: Literal["action", "outcome"]
+    `commit`: something was committed there that others are to follow.
+    """
+
+    of: Literal["action", "outcome", "commit"]
     partition: int
 
 

@@ -30,12 +30,19 @@ class LeaseService:
         self._taken: dict[UUID, set[int]] = {}
 
     async def acquire(
-        self, owner: UUID, name: str, lease: timedelta, partitions: Iterable[int]
+        self,
+        owner: UUID,
+        name: str,
+        lease: timedelta,
+        partitions: Iterable[int],
+        member: UUID | None = None,
     ) -> list[int]:
         """Take those of `partitions` that are free or expired, or already ours; return them."""
         taken: list[int] = []
         for partition in partitions:
-            ours = await self._database.fetchval(SQL["acquire"], owner, name, lease, partition)
+            ours = await self._database.fetchval(
+                SQL["acquire"], owner, name, lease, partition, member
+            )
             if ours is not None:
                 taken.append(partition)
                 self._taken.setdefault(owner, set()).add(partition)
@@ -54,6 +61,19 @@ class LeaseService:
         for partition in self._candidates(owner):
             await self._database.execute(SQL["release"], owner, partition)
         self._taken.pop(owner, None)
+
+    async def take_effects(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+        """Take the effects of a partition; return whether `owner` carries them out now."""
+        if member is not None:
+            taken = await self._database.fetchval(SQL["take_effects"], owner, member, partition)
+            return taken is not None
+        await self._database.execute(SQL["free_effects"], owner, partition)
+        ours: bool = await self._database.fetchval(SQL["has_effects"], owner, partition)
+        return ours
+
+    async def leave_effects(self, partition: int, owner: UUID) -> None:
+        """Let the effects go that were taken apart under `owner`."""
+        await self._database.execute(SQL["leave_effects"], owner, partition)
 
     def _candidates(self, owner: UUID) -> list[int]:
         """Return the partitions that `owner` took through us, or for an unknown one all."""

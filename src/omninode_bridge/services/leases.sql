@@ -1,9 +1,10 @@
 -- name: acquire
--- $1 owner UUID, $2 name TEXT, $3 lease INTERVAL, $4 partition INT. One partition a statement (R11).
+-- $1 owner UUID, $2 name TEXT, $3 lease INTERVAL, $4 partition INT, $5 member UUID. One partition a
+-- statement (R11).
 -- By the database's clock. The update waits for a commit under way and then looks again at the row
 -- as it left it, so whoever takes a partition sees everything its last owner committed.
 UPDATE event_log_partitions
-SET owner = $1, owner_name = $2, lease_until = clock_timestamp() + $3
+SET owner = $1, owner_name = $2, owner_member = $5, lease_until = clock_timestamp() + $3
 WHERE partition = $4
   AND (owner IS NULL OR owner = $1 OR lease_until < clock_timestamp())
 RETURNING partition;
@@ -18,14 +19,45 @@ RETURNING partition;
 -- name: release
 -- $1 owner UUID, $2 partition INT.
 UPDATE event_log_partitions
-SET owner = NULL, owner_name = NULL, lease_until = NULL
+SET owner = NULL, owner_name = NULL, owner_member = NULL, lease_until = NULL
 WHERE partition = $2 AND owner = $1;
 
 -- name: break
 -- $1 partition INT. For one who knows that no other process lives on this database.
 UPDATE event_log_partitions
-SET owner = NULL, owner_name = NULL, lease_until = NULL
+SET owner = NULL, owner_name = NULL, owner_member = NULL, lease_until = NULL,
+    effects_owner = NULL, effects_member = NULL
 WHERE partition = $1;
+
+-- name: take_effects
+-- $1 owner UUID, $2 member UUID, $3 partition INT. Apart from the partition's owner: from nobody who
+-- is there.
+UPDATE event_log_partitions p
+SET effects_owner = $1, effects_member = $2
+WHERE p.partition = $3
+  AND (p.effects_member IS NULL OR p.effects_member = $2 OR NOT EXISTS (
+      SELECT FROM event_log_members m
+      WHERE m.member = p.effects_member AND m.seen_until >= clock_timestamp()))
+RETURNING p.partition;
+
+-- name: free_effects
+-- $1 the partition's owner UUID, $2 partition INT. Those who had its effects apart are gone.
+UPDATE event_log_partitions p
+SET effects_owner = NULL, effects_member = NULL
+WHERE p.partition = $2 AND p.owner = $1 AND p.effects_owner IS NOT NULL AND NOT EXISTS (
+    SELECT FROM event_log_members m
+    WHERE m.member = p.effects_member AND m.seen_until >= clock_timestamp());
+
+-- name: has_effects
+-- $1 the partition's owner UUID, $2 partition INT.
+SELECT owner IS NOT DISTINCT FROM $1 AND effects_owner IS NULL
+FROM event_log_partitions WHERE partition = $2;
+
+-- name: leave_effects
+-- $1 owner UUID, $2 partition INT.
+UPDATE event_log_partitions
+SET effects_owner = NULL, effects_member = NULL
+WHERE partition = $2 AND effects_owner = $1;
 
 -- name: holders
 -- Who holds what.

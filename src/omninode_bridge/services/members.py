@@ -30,13 +30,27 @@ class MemberService:
 
     async def beat(self, member: Member, lasts: timedelta) -> list[Member]:
         """Say that `member` is there for `lasts` from now; return all that are, eldest first."""
-        await self._database.execute(SQL["beat"], member.member, member.name, member.app, lasts)
-        rows = await self._database.fetch(SQL["members"])
-        return [Member(plain_uuid(row["member"]), row["name"], row["app"]) for row in rows]
+        told = (member.member, member.name, member.app, sorted(member.roles), member.over_bus)
+        await self._database.execute(SQL["beat"], *told, lasts)
+        return [
+            Member(
+                plain_uuid(row["member"]),
+                row["name"],
+                row["app"],
+                frozenset(row["roles"]),
+                row["over_bus"],
+            )
+            for row in await self._database.fetch(SQL["members"])
+        ]
 
     async def leave(self, member: UUID) -> None:
         """Say that it is there no more."""
         await self._database.execute(SQL["leave"], member)
+
+    async def owners(self) -> dict[int, UUID]:
+        """Return by which member each partition is held whose lease is valid."""
+        rows = await self._database.fetch(SQL["owners"])
+        return {row["partition"]: plain_uuid(row["owner_member"]) for row in rows}
 
     async def free(self) -> list[int]:
         """Return the partitions without an owner or a valid lease that nobody has locked."""

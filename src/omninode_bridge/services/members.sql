@@ -1,15 +1,16 @@
 -- name: beat
--- $1 member UUID, $2 name TEXT, $3 app TEXT, $4 lasts INTERVAL. By the database's clock.
-INSERT INTO event_log_members AS m (member, name, app, joined_at, seen_until)
-VALUES ($1, $2, $3, clock_timestamp(), clock_timestamp() + $4)
+-- $1 member UUID, $2 name TEXT, $3 app TEXT, $4 roles TEXT[], $5 over the bus BOOLEAN, $6 lasts
+-- INTERVAL. By the database's clock.
+INSERT INTO event_log_members AS m (member, name, app, roles, over_bus, joined_at, seen_until)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6)
 ON CONFLICT (member) DO UPDATE
 SET joined_at = CASE WHEN m.seen_until < clock_timestamp()
                      THEN clock_timestamp() ELSE m.joined_at END,
-    seen_until = clock_timestamp() + $4;
+    seen_until = clock_timestamp() + $6;
 
 -- name: members
 -- Who is there. The id orders those who came in the same microsecond.
-SELECT member, name, app FROM event_log_members
+SELECT member, name, app, roles, over_bus FROM event_log_members
 WHERE seen_until >= clock_timestamp() ORDER BY joined_at, member;
 
 -- name: leave
@@ -23,6 +24,11 @@ DELETE FROM event_log_members WHERE member IN (
 -- name: forget
 -- All of them. For one who knows that no other process lives on this database.
 DELETE FROM event_log_members;
+
+-- name: owners
+-- Who holds what, for as long as they hold it.
+SELECT partition, owner_member FROM event_log_partitions
+WHERE owner_member IS NOT NULL AND lease_until >= clock_timestamp();
 
 -- name: free
 -- What can be taken at once: a partition under somebody's lock is left out. A commit that lasts

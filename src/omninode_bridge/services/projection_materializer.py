@@ -96,6 +96,11 @@ class ProjectionMaterializer:
                 )
             )
 
+    def look(self) -> None:
+        """Look at the log now: somebody elsewhere has committed."""
+        self._handed_upto = 0
+        self._hint.set()
+
     def stop(self) -> None:
         """End `run` once everything that was handed over is projected."""
         self._stopping = True

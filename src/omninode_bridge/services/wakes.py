@@ -28,7 +28,7 @@ TOLD_MAX: Final = 400
 """In one notification, which may have 8,000 bytes."""
 CLOSE_WAIT_S: Final = 1.0
 
-_WAKE: Final = re.compile(r"(action|outcome):(\d{1,4})")
+_WAKE: Final = re.compile(r"(action|outcome|commit):(\d{1,4})")
 
 
 class WakeService:

@@ -214,6 +214,8 @@ class MemoryEffectTransaction:
 
 
 def _owns(here: Partition, owner: UUID | None) -> bool:
+    if here.effects_apart is not None:
+        return owner in (None, here.effects_apart[0])
     return owner is None or (here.lease is not None and here.lease.owner == owner)
 
 

@@ -150,7 +150,12 @@ class MemoryLeases:
         self._clock = clock
 
     async def acquire(
-        self, owner: UUID, name: str, lease: timedelta, partitions: Iterable[int]
+        self,
+        owner: UUID,
+        name: str,
+        lease: timedelta,
+        partitions: Iterable[int],
+        member: UUID | None = None,
     ) -> list[int]:
         """Take those of `partitions` that are free or expired, or already ours; return them."""
         with self._interruptions.around("leases.acquire"):
@@ -160,7 +165,7 @@ class MemoryLeases:
                 async with partition.lock:
                     now, held = self._clock(), partition.lease
                     if held is None or held.owner == owner or held.until < now:
-                        partition.lease = Lease(owner, name, now + lease)
+                        partition.lease = Lease(owner, name, now + lease, member)
                         taken.append(number)
             return taken
 
@@ -185,6 +190,29 @@ class MemoryLeases:
                 async with partition.lock:
                     if partition.lease is not None and partition.lease.owner == owner:
                         partition.lease = None
+
+    async def take_effects(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+        """Take the effects of a partition; return whether `owner` carries them out now."""
+        with self._interruptions.around("leases.take_effects"):
+            here = self._tables.partition(partition)
+            async with here.lock:
+                if member is None and _lease_of(here, owner) is None:
+                    return False
+                if here.effects_apart is not None:
+                    seen = self._tables.members.get(here.effects_apart[1])
+                    is_there = seen is not None and seen.until >= self._clock()
+                    if is_there and here.effects_apart[1] != member:
+                        return False
+                here.effects_apart = None if member is None else (owner, member)
+                return True
+
+    async def leave_effects(self, partition: int, owner: UUID) -> None:
+        """Let the effects go that were taken apart under `owner`."""
+        with self._interruptions.around("leases.leave_effects"):
+            here = self._tables.partition(partition)
+            async with here.lock:
+                if here.effects_apart is not None and here.effects_apart[0] == owner:
+                    here.effects_apart = None
 
 
 def _lease_of(partition: Partition, owner: UUID) -> Lease | None:
@@ -214,6 +242,18 @@ class MemoryMembers:
         """Say that it is there no more."""
         with self._interruptions.around("members.leave"):
             self._tables.members.pop(member, None)
+
+    async def owners(self) -> dict[int, UUID]:
+        """Return by which member each partition is held whose lease is valid."""
+        with self._interruptions.around("members.owners"):
+            now = self._clock()
+            return {
+                number: partition.lease.member
+                for number, partition in enumerate(self._tables)
+                if partition.lease is not None
+                and partition.lease.member is not None
+                and partition.lease.until >= now
+            }
 
     async def free(self) -> list[int]:
         """Return the partitions without an owner or a valid lease that nobody has locked."""

@@ -83,6 +83,7 @@ class Lease:
     owner: UUID
     name: str
     until: datetime
+    member: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -132,6 +133,8 @@ class Partition:
     effects: dict[int, EffectRow] = field(default_factory=dict)
     effects_ended: dict[tuple[int, int], EndedEffect] = field(default_factory=dict)
     lease: Lease | None = None
+    effects_apart: tuple[UUID, UUID] | None = None
+    """The token of who carries out effects apart, and which member that is."""
     watermark: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
