@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import orjson
 import pytest
 
 from omninode_bridge.core.errors import BrokenPromise, BusUnavailable, TopicReplaced, ValueRefused
 from omninode_bridge.core.topics import ACTION, RELAYED, STATE_COMMITTED
+from omninode_bridge.infrastructure.kafka.event_messages import event_message
+from omninode_bridge.infrastructure.logged_events import logged_events
 from omninode_bridge.ports import BusSource, CutOff
-from tests.contract.batches import action, committed
+from tests.contract.batches import accepted, action, committed, folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +68,52 @@ async def test_history_is_read_as_it_stands_in_the_log(ports: Ports) -> None:
     assert first.happened_at == gave_up.happened_at == transition.happened_at
     for topic in RELAYED:
         assert list(await ports.relayed.read(topic, 1, 1, 10)) == []
+
+
+async def test_what_is_told_of_a_commit_is_what_the_log_has_byte_for_byte(ports: Ports) -> None:
+    odd = {
+        "b": -0.0,
+        "a": 1e16,
+        "text": '\u00e4\u2028"/\\\n\U0001f600',
+        "none": None,
+        "deep": [[{"": 2**63}]],
+    }
+    ids: dict[str, Any] = {
+        "correlation_id": uuid4(),
+        "causation_id": uuid4(),
+        "lease_id": uuid4(),
+        "epoch": 3,
+    }
+    actions = [
+        action(payload={"amount": 2.50}),
+        action(action_type="Refused", payload=odd, **ids),
+        action("document:\u00e4/\n1", "Kept", odd, **ids, reply_to="counter:9", depth=2),
+        action("document:\u00e4/\n1", "Kept", {"transition": {"to": "there"}}),
+        action("run:1", "Kept", {}, epoch=7, lease_id=uuid4()),
+        action("run:1", "Kept", {}),
+        action("run:1", "Kept", {}, epoch=6, lease_id=uuid4()),
+        action("nobody:1", payload={"amount": 1}),
+        action("counter:1", "Raised", {"message": "\u00e4"}, remember_s=None),
+    ]
+    for _ in range(2):
+        commit = await folded(ports.store, *(replace(one, action_id=uuid4()) for one in actions))
+        commit = replace(commit, committed_at=datetime.now(UTC))
+        result = accepted(await ports.store.commit(commit))
+        told = logged_events(commit, result)
+        assert set(told) == set(RELAYED)
+        assert told["fsm-state-transitioned"] is None, "a commit does not say where they stand"
+        log = uuid4()
+        for topic, first, count in (
+            ("state-committed", result.state_committed_first, 5),
+            ("reducer-gave-up", result.reducer_gave_up_first, 4),
+        ):
+            there = list(await ports.relayed.read(topic, 0, first, 100))
+            events = list(told[topic] or ())
+            assert len(events) == count
+            assert events == there
+            for event, logged_one in zip(events, there, strict=True):
+                messages = [event_message(RELAYED[topic], 0, e, log) for e in (event, logged_one)]
+                assert messages[0] == messages[1]
 
 
 async def test_a_page_of_history_has_its_limit(ports: Ports) -> None:

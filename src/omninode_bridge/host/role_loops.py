@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from omninode_bridge.core.errors import DatabaseUnavailable
 from omninode_bridge.core.message import FOLLOW_UPS
 from omninode_bridge.core.reducer import Absorbed
+from omninode_bridge.infrastructure.logged_events import logged_events
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.effect_runner import EffectRunner
 from omninode_bridge.services.intake import Intake
@@ -137,6 +138,7 @@ class RoleLoops:
             self._relay = Relay(
                 partition,
                 log=world.bus.relayed,
+                logged=logged_events,
                 bus=world.bus.outgoing,
                 uniform=world.uniform,
                 observe=world.observe,
@@ -160,7 +162,7 @@ class RoleLoops:
         if self._materializer is not None:
             self._materializer.on_state_committed(commit, accepted)
         if self._relay is not None:
-            self._relay.look()
+            self._relay.on_committed(commit, accepted)
         follow_ups = others = False
         for step in commit.steps:
             follow_ups = follow_ups or step.action.reply_to is not None
