@@ -146,6 +146,8 @@ async def test_a_topic_that_was_made_again_stops_the_relay(relaying: Relaying) -
     with pytest.raises(TopicReplaced):
         async with asyncio.timeout(10):
             await task
+    stored = relaying.world._tables.bus_positions["relay", STATE_COMMITTED, 0, 0]
+    assert stored.next <= 2, "what the new one was sent is not stored for the old one"
     with pytest.raises(TopicReplaced):
         await Relaying(relaying.world, relaying.bus).loop.run()
 

@@ -284,9 +284,9 @@ class StalledBus(MemoryBus):
         super().__init__()
         self.takes = asyncio.Event()
 
-    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> str:
+    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> None:
         await self.takes.wait()
-        return await super().send(topic, partition, events)
+        await super().send(topic, partition, events)
 
 
 @pytest.mark.parametrize("too_much", ["entries", "bytes"])

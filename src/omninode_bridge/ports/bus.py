@@ -66,8 +66,10 @@ class OutgoingEvents(Protocol):
         """Return which incarnation of the topic is there now."""
         ...
 
-    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> str:
-        """Return when all of `events` are confirmed, in order: the incarnation that has them.
+    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> None:
+        """Return when all of `events` are confirmed, in order, by whichever incarnation was there.
+
+        If it is asked for afterwards, and is the one that it was before, that one has them.
 
         Raises:
             BusUnavailable: whether they are there is unknown: send them again.

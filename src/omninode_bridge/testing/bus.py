@@ -154,11 +154,10 @@ class MemoryBus:
         with self._interruptions.around("bus.incarnation"):
             return self._incarnation(RELAYED[topic])
 
-    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> str:
-        """Return when all of `events` are confirmed, in order: the incarnation that has them."""
+    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> None:
+        """Return when all of `events` are confirmed, in order, by the incarnation that is there."""
         with self._interruptions.around("bus.send"):
             self.sent[topic, partition] += events
-            return self._incarnation(RELAYED[topic])
 
     async def beginning(self, partition: int) -> tuple[str, int]:
         """Return the topic's incarnation, and the first offset that is still there."""

@@ -11,7 +11,6 @@ from omninode_bridge.core.errors import (
     BrokenPromise,
     BusUnavailable,
     DatabaseUnavailable,
-    TopicReplaced,
 )
 from omninode_bridge.core.observation import EventsRelayed, LoopStumbled, ignore
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -45,7 +44,6 @@ class _Relayed:
 
     topic: str
     handed: HandedOver
-    incarnation: str
     following: int
     stored: int
     limit: int = PAGE_FIRST
@@ -149,7 +147,7 @@ class Relay:
     async def _begin(self, topic: str) -> _Relayed:
         incarnation = await self._bus.incarnation(topic)
         position = await self._log.position(topic, self.partition, incarnation)
-        return _Relayed(topic, self._handed[topic], incarnation, position, position)
+        return _Relayed(topic, self._handed[topic], position, position)
 
     async def _step(self, relayed: _Relayed, *, look: bool) -> bool:
         """Send one page; return whether there was anything in it.
@@ -166,9 +164,7 @@ class Relay:
             page = await self._read(relayed)
             if not page:
                 return False
-        incarnation = await self._bus.send(topic, self.partition, page)
-        if incarnation != relayed.incarnation:
-            raise TopicReplaced(RELAYED[topic], relayed.incarnation, incarnation)
+        await self._bus.send(topic, self.partition, page)
         relayed.following = page[-1].offset + 1
         self._observe(EventsRelayed(topic, self.partition, len(page), relayed.following))
         return True
@@ -198,11 +194,17 @@ class Relay:
             self._store_at = now + STORE_S
         elif at_once or now >= self._store_at:
             for each in unstored:
-                await self._log.advance(
-                    each.topic, self.partition, each.incarnation, each.following
-                )
-                each.stored = each.following
+                await self._store(each)
             self._store_at = now + STORE_S
+
+    async def _store(self, relayed: _Relayed) -> None:
+        """Store how far the bus has a topic, if it is the one that the position is stored for."""
+        topic, following = relayed.topic, relayed.following
+        # Asked for after all before `following` was confirmed, and an incarnation never comes back:
+        # if it is the stored one now, it has been that all the while (decision 87).
+        incarnation = await self._bus.incarnation(topic)
+        await self._log.advance(topic, self.partition, incarnation, following)
+        relayed.stored = following
 
     def _unstored_s(self) -> float:
         """Return how long what is not stored may still wait, in seconds."""
