@@ -30,10 +30,11 @@ from omninode_bridge.services.relay import Relay
 from omninode_bridge.services.timer_loop import TimerLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from uuid import UUID
 
     from omninode_bridge.core.commit import Accepted, Commit
+    from omninode_bridge.core.message import SealedAction
     from omninode_bridge.core.roles import Role
     from omninode_bridge.core.slots import Slots
     from omninode_bridge.host.keeping import Keeper
@@ -56,7 +57,7 @@ class RoleLoops:
         roles: Collection[Role],
         *,
         member: UUID | None = None,
-        intake: bool = False,
+        intake: Callable[[int, Sequence[SealedAction]], None] | None = None,
         slots: Slots,
         appended: Callable[[int], None],
         fired: Callable[[int], None],
@@ -65,7 +66,8 @@ class RoleLoops:
     ) -> None:
         """Begin. `token` is that of the partition's owner or, for a `member` apart, a new one.
 
-        With `intake`, what others wrote on the bus is taken over. `appended` and `fired` are told
+        With `intake`, what others wrote on the bus is taken over; it is told what was appended to
+        this partition's action log, and from which offset on. `appended` and `fired` are told
         each partition whose action log has grown by our doing, `intents_grew` a partition with new
         intents that we do not dispatch.
         """
@@ -144,7 +146,7 @@ class RoleLoops:
                 observe=world.observe,
             )
             self._bus_tasks.append(self._kept("relay", self._relay.run))
-        if intake and world.bus is not None:
+        if intake is not None and world.bus is not None:
             self._intake = Intake(
                 partition,
                 partitions=world.partitions,
@@ -153,6 +155,7 @@ class RoleLoops:
                 taken_over=world.bus.taken_over,
                 uniform=world.uniform,
                 appended=appended,
+                handed=intake,
                 observe=world.observe,
             )
             self._bus_tasks.append(self._kept("intake", self._intake.run))

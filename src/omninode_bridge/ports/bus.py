@@ -149,7 +149,7 @@ class TakenOver(Protocol):
 
     async def take_over(
         self, target: int, actions: Sequence[SealedAction], source: BusSource
-    ) -> int:
+    ) -> TakenIn:
         """Append in order to the action log of `target`, durably; return how many were new.
 
         Raises:
@@ -157,6 +157,18 @@ class TakenOver(Protocol):
             ValueRefused: one of them cannot be stored; none was.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """How many actions were new, and the offset from which on they stand in the action log.
+
+    `first` is None where they are not all there, one behind the other: some were there before, or
+    are not due yet.
+    """
+
+    added: int
+    first: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,4 +10,4 @@ RETURNING incarnation, next;
 -- $1 partition, $2 keys TEXT[], $3 ids UUID[], $4 bodies TEXT[], $5 due at TIMESTAMPTZ[] or NULL,
 -- $6 entries a segment, $7 topic of the bus, $8 its partition, $9 incarnation, $10 first and $11 next
 -- position, $12 offsets BIGINT[]. One row; the argument is with the function (migration 010).
-SELECT added, stored FROM bus_take_over($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+SELECT added, stored, first FROM bus_take_over($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);

@@ -16,7 +16,7 @@ from omninode_bridge.core.errors import (
     TopicReplaced,
 )
 from omninode_bridge.core.topics import ACTION, RELAYED
-from omninode_bridge.ports import Incoming, IncomingPage
+from omninode_bridge.ports import Incoming, IncomingPage, TakenIn
 from omninode_bridge.testing.interruptions import Interruptions
 from omninode_bridge.testing.logs import check_actions, put_actions
 from omninode_bridge.testing.tables import BusPosition
@@ -96,7 +96,7 @@ class MemoryTakenOver:
 
     async def take_over(
         self, target: int, actions: Sequence[SealedAction], source: BusSource
-    ) -> int:
+    ) -> TakenIn:
         """Append in order to the action log of `target`, durably; return how many were new.
 
         Raises:
@@ -111,15 +111,17 @@ class MemoryTakenOver:
             )
             _check(place, stored, source.incarnation)
             if stored.next >= source.next:
-                return 0
+                return TakenIn(0, None)
             if stored.next < source.first and source.partition == target:
                 raise BrokenPromise(f"messages from {stored.next} on were left out")
             numbered = zip(actions, source.offsets, strict=True)
             new = [action for action, offset in numbered if offset >= stored.next]
             check_actions(new)
             self._tables.bus_positions[place] = BusPosition(source.incarnation, source.next)
+            first = here.actions.head
             put_actions(here, new, self._clock())
-            return len(new)
+            are_together = len(new) == len(actions) > 0 and not any(each.due_at for each in new)
+            return TakenIn(len(new), first if are_together else None)
 
 
 class MemoryBus:
