@@ -76,7 +76,8 @@ CREATE TABLE event_log_positions (
 -- the intake, `partition` is one of the bus's topic, `next` is the next message of it that the
 -- partition `home` has not taken over; `home` is another one only for messages that stood in the
 -- wrong partition. A position holds for one incarnation of the bus's topic, which is its cluster's id
--- and its own: a topic that was deleted and made again has the same name and is another one.
+-- and its own: a topic that was deleted and made again has the same name and is another one. For the
+-- store effect, `next` is the next commit that was sent by the bus and not looked at: a hint.
 CREATE TABLE bus_positions (
     consumer    TEXT        NOT NULL,
     topic       TEXT        NOT NULL,
@@ -86,7 +87,7 @@ CREATE TABLE bus_positions (
     next        BIGINT      NOT NULL,
     updated_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
     CONSTRAINT bus_positions_pkey PRIMARY KEY (topic, partition, consumer, home),
-    CONSTRAINT bus_positions_consumer CHECK (consumer IN ('relay', 'intake'))
+    CONSTRAINT bus_positions_consumer CHECK (consumer IN ('relay', 'intake', 'store-effect'))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 -- History: kept. `body` is JSON rather than JSONB: it keeps the bytes that were hashed, and costs

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from omninode_bridge.host import World
+from omninode_bridge.host import Bus, World
+from omninode_bridge.testing.bus import MemoryPersistBus
 from tests.unit.workers import CODEC, KEY_TYPES, LEASE, Dice, NewIds
 
 if TYPE_CHECKING:
     from omninode_bridge.testing import MemoryWorld
+    from omninode_bridge.testing.bus import MemoryBus
+
+
+def bus_of(bus: MemoryBus, world: MemoryWorld, persisting: MemoryPersistBus | None = None) -> Bus:
+    """Return the bus of hosts on `world`."""
+    commands = MemoryPersistBus() if persisting is None else persisting
+    stores = (world.relayed, world.taken_over, commands, world.command_positions)
+    return Bus(bus, bus, bus, *stores)
 
 
 def hosted(
@@ -39,6 +48,7 @@ def hosted(
         effect_ends=world.effects,
         projections=world.projections,
         leases=world.leases,
+        claims=world.claims,
         members=world.members,
         wakes=world.wakes,
         clock=world.clock,

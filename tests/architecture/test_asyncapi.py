@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jsonschema import Draft7Validator
 
-from omninode_bridge.core.topics import PERSIST_STATE, TOPICS
+from omninode_bridge.core.topics import TOPICS
 from omninode_bridge.infrastructure.kafka import asyncapi
 from tests.asyncapi import DOCUMENT, document
 
@@ -32,9 +32,9 @@ def test_the_document_is_asyncapi_3() -> None:
 
 def test_every_topic_and_message_is_in_it() -> None:
     channels = document()["channels"].values()
-    assert {channel["address"] for channel in channels} == TOPICS - {PERSIST_STATE}
+    assert {channel["address"] for channel in channels} == TOPICS
     messages = document()["components"]["messages"]
-    assert {message["name"] for message in messages.values()} == TOPICS - {PERSIST_STATE}
+    assert {message["name"] for message in messages.values()} == TOPICS
 
 
 def test_every_reference_leads_somewhere() -> None:

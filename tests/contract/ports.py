@@ -20,6 +20,7 @@ from omninode_bridge.infrastructure.codec import CanonicalCodec
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.services.action_dedup import ActionDedupService
 from omninode_bridge.services.canonical_store import CanonicalStoreService
+from omninode_bridge.services.command_positions import CommandPositionService
 from omninode_bridge.services.effect_store import EffectStoreService
 from omninode_bridge.services.event_log import (
     ActionLogService,
@@ -27,7 +28,7 @@ from omninode_bridge.services.event_log import (
     IntentLogService,
     TimerService,
 )
-from omninode_bridge.services.leases import LeaseService
+from omninode_bridge.services.leases import EffectClaimService, LeaseService
 from omninode_bridge.services.members import MemberService
 from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.relayed_log import RelayedLogService
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from omninode_bridge.ports import (
         ActionLog,
         CanonicalStore,
+        CommandPositions,
+        EffectClaims,
         EffectEnds,
         EffectLog,
         IntentLog,
@@ -122,6 +125,7 @@ class Ports:
     intents: IntentLog
     projections: ProjectionLog
     leases: Leases
+    claims: EffectClaims
     members: Members
     wakes: Wakes
     outcomes: OutcomeCleaning
@@ -134,6 +138,7 @@ class Ports:
     replacing: StateReplacing
     relayed: RelayedLog
     taken_over: TakenOver
+    command_positions: CommandPositions
     beside: Beside
 
 
@@ -265,6 +270,7 @@ def memory() -> Ports:
         world.intents,
         world.projections,
         world.leases,
+        world.claims,
         world.members,
         world.wakes,
         world.outcomes,
@@ -277,6 +283,7 @@ def memory() -> Ports:
         world.store,
         world.relayed,
         world.taken_over,
+        world.command_positions,
         _BesideMemory(world, clock),
     )
 
@@ -306,6 +313,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             IntentLogService(database, CODEC),
             ProjectionLogService(database, CODEC),
             LeaseService(database, PARTITIONS),
+            EffectClaimService(database),
             MemberService(database),
             wakes,
             ActionDedupService(database),
@@ -318,6 +326,7 @@ async def postgres(database_url: str) -> AsyncIterator[Ports]:
             store,
             RelayedLogService(database),
             TakenOverService(database, segment_entries=SEGMENT_ENTRIES),
+            CommandPositionService(database),
             _BesidePostgres(database),
         )
 

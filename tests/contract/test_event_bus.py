@@ -18,8 +18,9 @@ from omninode_bridge.core.message import (
 )
 from omninode_bridge.core.observation import EventPublished
 from omninode_bridge.infrastructure.event_bus import MemoryEventBus, PostgresEventBus
-from omninode_bridge.infrastructure.event_bus.kafka import KafkaEventBus, ends_of
+from omninode_bridge.infrastructure.event_bus.kafka import TOPICS, KafkaEventBus
 from omninode_bridge.infrastructure.kafka.connection import connect
+from omninode_bridge.infrastructure.kafka.hearing import ends_of
 from omninode_bridge.infrastructure.kafka.place import KafkaPlace
 from omninode_bridge.infrastructure.postgres.database import Database
 from omninode_bridge.ports import StillUnknown
@@ -77,7 +78,7 @@ async def kafka_bus(kafka_server: KafkaServer) -> AsyncIterator[NewBus]:
     place = KafkaPlace(kafka_server.bootstrap_servers, "event-bus-contract.")
     made: list[KafkaEventBus] = []
     async with connect(place, KAFKA_PARTITIONS) as kafka:
-        ends = await ends_of(kafka, KAFKA_PARTITIONS)
+        ends = await ends_of(kafka, TOPICS, KAFKA_PARTITIONS)
 
         def new(*, waiting_max: int = 10, observe: Observe = lambda _: None) -> EventBus:
             assert not made, "a consumer reads for one bus"

@@ -97,18 +97,18 @@ async def test_effects_are_the_partitions_owner_s_until_somebody_takes_them_apar
     ports: Ports,
 ) -> None:
     owner, member, apart = uuid4(), new(), uuid4()
-    assert not await ports.leases.take_effects(0, owner)
+    assert not await ports.claims.take(0, owner)
     await take(ports, owner, 0)
-    assert await ports.leases.take_effects(0, owner)
-    assert not await ports.leases.take_effects(0, uuid4())
+    assert await ports.claims.take(0, owner)
+    assert not await ports.claims.take(0, uuid4())
     await ports.members.beat(member, LEASE)
-    assert await ports.leases.take_effects(0, apart, member.member)
-    assert not await ports.leases.take_effects(0, owner)
-    assert not await ports.leases.take_effects(0, uuid4(), uuid4())
-    await ports.leases.leave_effects(0, uuid4())
-    assert not await ports.leases.take_effects(0, owner)
-    await ports.leases.leave_effects(0, apart)
-    assert await ports.leases.take_effects(0, owner)
+    assert await ports.claims.take(0, apart, member.member)
+    assert not await ports.claims.take(0, owner)
+    assert not await ports.claims.take(0, uuid4(), uuid4())
+    await ports.claims.leave(0, uuid4())
+    assert not await ports.claims.take(0, owner)
+    await ports.claims.leave(0, apart)
+    assert await ports.claims.take(0, owner)
 
 
 async def test_effects_are_taken_from_who_is_there_no_more(ports: Ports) -> None:
@@ -116,15 +116,15 @@ async def test_effects_are_taken_from_who_is_there_no_more(ports: Ports) -> None
     await take(ports, owner, 0)
     for member in (first, second):
         await ports.members.beat(member, LEASE)
-    assert await ports.leases.take_effects(0, uuid4(), first.member)
-    assert not await ports.leases.take_effects(0, uuid4(), second.member)
+    assert await ports.claims.take(0, uuid4(), first.member)
+    assert not await ports.claims.take(0, uuid4(), second.member)
     await ports.members.leave(first.member)
     taken = uuid4()
-    assert await ports.leases.take_effects(0, taken, second.member)
-    assert not await ports.leases.take_effects(0, owner)
+    assert await ports.claims.take(0, taken, second.member)
+    assert not await ports.claims.take(0, owner)
     await ports.beside.let_pass(LEASE * 1.1)
     await ports.leases.renew(owner, LEASE)
-    assert await ports.leases.take_effects(0, owner)
+    assert await ports.claims.take(0, owner)
 
 
 async def test_who_has_the_effects_apart_ends_them_and_the_partitions_owner_does_not(
@@ -134,13 +134,13 @@ async def test_who_has_the_effects_apart_ends_them_and_the_partitions_owner_does
     owner, apart, member = uuid4(), uuid4(), new()
     await take(ports, owner, 0)
     await ports.members.beat(member, LEASE)
-    await ports.leases.take_effects(0, apart, member.member)
+    await ports.claims.take(0, apart, member.member)
     end = done(effect, 1, {}, CODEC)
     assert not await settle(ports, end, position=2, owner=owner)
     async with ports.effect_ends.transaction(0, owner) as transaction:
         assert await transaction.end(end) == "not_owner"
     assert (await ports.effect_log.begin(0, [])).over == frozenset()
     assert await settle(ports, end, position=2, owner=apart)
-    await ports.leases.leave_effects(0, apart)
+    await ports.claims.leave(0, apart)
     assert not await settle(ports, end, position=2, owner=apart)
     assert await settle(ports, end, position=2, owner=owner)

@@ -10,13 +10,13 @@ import pytest
 from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.topics import STATE_COMMITTED
-from omninode_bridge.host import Bus, PartitionHost
+from omninode_bridge.host import PartitionHost
 from omninode_bridge.host.role_loops import BUS_END_WAIT_S as END_WAIT_S
 from omninode_bridge.ports import Incoming
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from omninode_bridge.testing.bus import MemoryBus
 from tests.bridges import until
-from tests.hosts import hosted
+from tests.hosts import bus_of, hosted
 from tests.unit.workers import action
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def world() -> MemoryWorld:
 
 
 def on(bus: MemoryBus, world: MemoryWorld) -> dict[str, Any]:
-    return {"bus": Bus(bus, bus, bus, world.relayed, world.taken_over)}
+    return {"bus": bus_of(bus, world)}
 
 
 class HangingBus(MemoryBus):

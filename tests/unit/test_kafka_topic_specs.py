@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from omninode_bridge.core.errors import TopicUnfit
-from omninode_bridge.core.topics import ACTION, PERSIST_STATE, STATE_COMMITTED, TOPICS
+from omninode_bridge.core.topics import ACTION, STATE_COMMITTED, TOPICS
 from omninode_bridge.infrastructure.kafka.topic_specs import (
     DAY_MS,
     FOR_EVER,
@@ -62,6 +62,6 @@ def test_another_number_of_partitions_would_mix_up_keys(partitions: int) -> None
 
 def test_every_topic_that_is_carried_has_a_spec_and_history_stays() -> None:
     specs = {spec.name: spec for spec in topic_specs(8)}
-    assert specs.keys() == TOPICS - {PERSIST_STATE}
+    assert specs.keys() == TOPICS
     assert {spec.partitions for spec in specs.values()} == {8}
     assert specs[STATE_COMMITTED].retention_ms == specs[ACTION].retention_ms == FOR_EVER

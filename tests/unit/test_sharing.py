@@ -133,7 +133,7 @@ def test_each_duty_has_one_who_does_it_as_long_as_anybody_can(
     owners = data.draw(st.lists(st.sampled_from([None, *range(len(there))]), max_size=8))
     able = {n for n, each in enumerate(there) if role in each.roles}
     told = following(role, owners, there)
-    assert set(told) <= (able or {None})
+    assert set(told) <= (set[int | None](able) or {None})
     for owner, does in zip(owners, told, strict=True):
         assert does == owner or owner not in able
 

@@ -19,7 +19,7 @@ from omninode_bridge.app.connecting import (
     require_read_committed,
 )
 from omninode_bridge.app.doors import Doors
-from omninode_bridge.app.outside_bus import kafka_place, open_bus
+from omninode_bridge.app.outside_bus import check_persist, kafka_place, open_bus
 from omninode_bridge.core.observation import Observe, ignore
 from omninode_bridge.core.roles import ROLES
 from omninode_bridge.core.sharing import LEASE
@@ -35,8 +35,9 @@ from omninode_bridge.services.event_log import (
     IntentLogService,
     TimerService,
 )
-from omninode_bridge.services.leases import LeaseService
+from omninode_bridge.services.leases import EffectClaimService, LeaseService
 from omninode_bridge.services.members import MemberService
+from omninode_bridge.services.persist_over_bus import PersistOverBus
 from omninode_bridge.services.projection_log import ProjectionLogService
 from omninode_bridge.services.wakes import WakeService
 
@@ -46,11 +47,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from omninode_bridge.app.declaring import App
+    from omninode_bridge.app.outside_bus import Persist
     from omninode_bridge.core.roles import Role
     from omninode_bridge.host import Bus
     from omninode_bridge.infrastructure.kafka.place import KafkaPlace
     from omninode_bridge.infrastructure.postgres.embedded import Writers
-    from omninode_bridge.ports import Hints
+    from omninode_bridge.ports import Hints, PersistAsks
 
 LOOP_CONNECTIONS_MAX: Final = 16
 READ_CONNECTIONS_MAX: Final = 8
@@ -81,6 +83,7 @@ class Bridge(Doors):
         on_wait: Callable[[], None] | None = None,
         pure_reducer: bool = True,
         roles: Iterable[Role] = ROLES,
+        persist: Persist = "direct",
     ) -> AsyncIterator[Bridge]:
         """Open a bridge on the embedded database of `data_dir`, or on `database_url`.
 
@@ -95,11 +98,13 @@ class Bridge(Doors):
         `pure_reducer=False` the bridge takes the direct path: a transaction for each action instead
         of batches folded in memory, with the same outcomes and many times slower. It can be chosen
         anew each time, and bridges of both kinds may share a server. `roles` are what this process
-        does of what is to be done; asking it does not depend on them.
+        does of what is to be done; asking it does not depend on them. With `persist="over-bus"`
+        what it folds is sent by Kafka to a process with the role `store-effect`, which commits it.
 
         Raises:
             ConfigurationError: what is asked for does not fit the database that is there, Redis is
-                to be used and its package is not installed, or a role is unknown.
+                to be used and its package is not installed, a role is unknown, or commits cannot go
+                over the bus.
             DatabaseUnavailable: the server cannot be reached.
             BusUnavailable: the cluster cannot be reached.
             TopicUnfit: a topic that is there is not as the bridge needs it.
@@ -108,6 +113,7 @@ class Bridge(Doors):
             new_hints = None if redis_url is None else redis_hints(redis_url)
             place = None if kafka is None else kafka_place(kafka)
             duties = duties_of(roles)
+            over_bus = check_persist(persist, place, pure_reducer=pure_reducer)
             connect, writers = await reach_database(
                 stack, data_dir, database_url, writing=writing, on_wait=on_wait
             )
@@ -128,11 +134,14 @@ class Bridge(Doors):
                 if new_hints is not None:
                     hints = await stack.enter_async_context(new_hints(bridge._observers.tell))
                 bus: Bus | None = None
+                asks: PersistAsks | None = None
                 if place is not None:
                     tell = bridge._observers.tell
-                    bus = await open_bus(stack, place, loops, bridge._codec, actual, tell)
+                    bus, asks = await open_bus(
+                        *(stack, place, loops, bridge._codec, actual, tell), over_bus=over_bus
+                    )
                 await bridge._start(
-                    *(stack, loops, connect, hints, bus, writers),
+                    *(stack, loops, connect, hints, bus, asks, writers),
                     pure_reducer=pure_reducer,
                     roles=duties,
                 )
@@ -148,6 +157,7 @@ class Bridge(Doors):
         connect: Mapping[str, Any],
         hints: Hints | None,
         bus: Bus | None,
+        asks: PersistAsks | None,
         writers: Writers | None,
         *,
         pure_reducer: bool,
@@ -182,7 +192,7 @@ class Bridge(Doors):
             key_types=self._key_types,
             effect_types=effect_types,
             codec=self._codec,
-            store=store,
+            store=store if asks is None else PersistOverBus(store, store, asks),
             outcomes=store,
             actions=ActionLogService(loops, self._codec),
             timers=TimerService(loops),
@@ -192,6 +202,7 @@ class Bridge(Doors):
             effect_ends=effects,
             projections=ProjectionLogService(loops, self._codec),
             leases=leases,
+            claims=EffectClaimService(loops),
             members=members,
             wakes=wakes,
             clock=now,
@@ -203,6 +214,8 @@ class Bridge(Doors):
             hints=hints,
             bus=bus,
             roles=roles,
+            over_bus=asks is not None,
+            committing=store,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from omninode_bridge.core.errors import ConfigurationError
 from omninode_bridge.host import Bus
 from omninode_bridge.infrastructure.kafka.place import KafkaPlace
+from omninode_bridge.services.command_positions import CommandPositionService
 from omninode_bridge.services.relayed_log import RelayedLogService
 from omninode_bridge.services.taken_over import TakenOverService
 from omninode_bridge.settings import check_kafka_bootstrap, check_kafka_prefix
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from omninode_bridge.core.observation import Observe
     from omninode_bridge.core.reducer import Codec
     from omninode_bridge.infrastructure.postgres.database import Database
+    from omninode_bridge.ports import PersistAsks
+
+Persist = Literal["direct", "over-bus"]
 
 
 def kafka_place(kafka: KafkaPlace | str) -> KafkaPlace:
@@ -42,6 +46,27 @@ def kafka_place(kafka: KafkaPlace | str) -> KafkaPlace:
     return place
 
 
+def check_persist(persist: str, place: KafkaPlace | None, *, pure_reducer: bool) -> bool:
+    """Return whether commits go over the bus, having found out that they can.
+
+    Raises:
+        ConfigurationError: there is no such way, no Kafka is named, or it is the direct path, whose
+            transactions are its commits.
+    """
+    if persist not in get_args(Persist):
+        message = f"commits go {' or '.join(get_args(Persist))}, not {persist!r}"
+        raise ConfigurationError(message)
+    if persist == "direct":
+        return False
+    if place is None:
+        message = "commits go over the bus only where a Kafka is named (OMNINODE_KAFKA_BOOTSTRAP)"
+        raise ConfigurationError(message)
+    if not pure_reducer:
+        message = "the direct path commits in its own transactions: it sends nothing over the bus"
+        raise ConfigurationError(message)
+    return True
+
+
 async def open_bus(
     stack: AsyncExitStack,
     place: KafkaPlace,
@@ -49,8 +74,12 @@ async def open_bus(
     codec: Codec,
     partitions: int,
     observe: Observe,
-) -> Bus:
+    *,
+    over_bus: bool,
+) -> tuple[Bus, PersistAsks | None]:
     """Return the bus at `place`, whose topics are there and fit; `stack` closes its clients.
+
+    With `over_bus`, return also what sends commits there.
 
     Raises:
         BusUnavailable: nobody answers.
@@ -63,10 +92,17 @@ async def open_bus(
     )
     from omninode_bridge.infrastructure.kafka.incoming import KafkaActions  # noqa: PLC0415
     from omninode_bridge.infrastructure.kafka.outgoing import KafkaEvents  # noqa: PLC0415
+    from omninode_bridge.infrastructure.kafka.persisting import (  # noqa: PLC0415
+        KafkaPersistCommands,
+        open_persist_asks,
+    )
 
     relayed = RelayedLogService(database, prefix=place.prefix)
     kafka = await stack.enter_async_context(connect(place, partitions, observe))
-    return Bus(
+    asks: PersistAsks | None = None
+    if over_bus:
+        asks = await stack.enter_async_context(open_persist_asks(kafka, partitions, observe))
+    bus = Bus(
         outgoing=KafkaEvents(
             kafka.producer,
             kafka.incarnations,
@@ -84,4 +120,7 @@ async def open_bus(
         dead_letters=KafkaDeadLetters(kafka.producer, prefix=place.prefix),
         relayed=relayed,
         taken_over=TakenOverService(database, prefix=place.prefix),
+        commands=KafkaPersistCommands(kafka, codec),
+        command_positions=CommandPositionService(database, prefix=place.prefix),
     )
+    return bus, asks

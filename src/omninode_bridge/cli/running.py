@@ -26,6 +26,7 @@ from omninode_bridge import (
     DatabaseUnavailable,
     LoopStumbled,
     Observation,
+    StoreEffectSilent,
     default_data_dir,
 )
 from omninode_bridge.cli.output import say
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
     from omninode_bridge import KafkaPlace
+    from omninode_bridge.app.outside_bus import Persist
     from omninode_bridge.core.roles import Role
 
 _T = TypeVar("_T")
@@ -79,6 +81,9 @@ class Outage:
     def observe(self, observation: Observation) -> None:
         """Say it when a loop waits for the database, but not for each loop and attempt."""
         match observation:
+            case LoopStumbled(error=StoreEffectSilent()) if time.monotonic() >= self._quiet_until:
+                say("no store effect answers: waiting for one (run --role store-effect)")
+                self._quiet_until = time.monotonic() + SAY_AWAY_EVERY_S
             case LoopStumbled(error=DatabaseUnavailable()) if time.monotonic() >= self._quiet_until:
                 say("the database is away: waiting for it")
                 self._quiet_until = time.monotonic() + SAY_AWAY_EVERY_S
@@ -134,11 +139,17 @@ class Place:
 
     @asynccontextmanager
     async def writing(
-        self, app: App, observe: Observe = ignore, *, roles: Iterable[Role] = ROLES
+        self,
+        app: App,
+        observe: Observe = ignore,
+        *,
+        roles: Iterable[Role] = ROLES,
+        persist: Persist = "direct",
     ) -> AsyncIterator[Bridge]:
         """Open a bridge that writes; wait for who has the data folder alone, and say so.
 
-        `observe` is told the facts from the first one on. The process does what `roles` name.
+        `observe` is told the facts from the first one on. The process does what `roles` name, and
+        has commits made durable as `persist` says.
         """
         outage = Outage()
 
@@ -156,6 +167,7 @@ class Place:
             on_wait=self.say_waiting,
             pure_reducer=self.pure_reducer,
             roles=roles,
+            persist=persist,
         ) as bridge:
             yield bridge
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omninode_bridge import FollowingChanged, OwnershipChanged
+from omninode_bridge.app.outside_bus import Persist  # noqa: TC001 - typer looks at it
 from omninode_bridge.cli import output
 from omninode_bridge.cli.apps import load
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, find_place
@@ -74,13 +75,17 @@ class Served:
     def _now(self) -> str:
         """Return what is done here in words: our partitions, and what we do of others'."""
         said = [f"partitions here: {_numbers(self._owned)}"] if "reducer" in self._roles else []
-        followed = {role: self._followed.get(role, set()) for role in FOLLOWING}
+        apart = (*FOLLOWING, "store-effect")
+        followed = {role: self._followed.get(role, set()) for role in apart}
         said += [
             f"{role} of {_numbers(partitions)}"
             for role, partitions in followed.items()
-            if partitions or (role in self._roles and "reducer" not in self._roles)
+            if partitions or (role in FOLLOWING and self._is_here(role))
         ]
         return "; ".join(said)
+
+    def _is_here(self, role: str) -> bool:
+        return role in self._roles and "reducer" not in self._roles
 
 
 def serve(
@@ -96,6 +101,14 @@ def serve(
             help=f"Do some of the roles (default: all): {', '.join(ROLES)}.",
         ),
     ] = None,
+    persist: Annotated[
+        Persist | None,
+        typer.Option(
+            "--persist",
+            help="Commit here (direct, the default), or send what is folded by Kafka to a process"
+            " with the role store-effect (over-bus).",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
@@ -106,7 +119,7 @@ def serve(
     the work: what the owner of a partition does not do is done by a process that has the role.
     """
     if context.invoked_subcommand is not None:
-        if (app, role, data_dir, database_url, as_json) != (None, None, None, None, False):
+        if (app, role, persist, data_dir, database_url, as_json) != (*[None] * 5, False):
             message = f"options belong behind `{context.invoked_subcommand}`"
             raise typer.BadParameter(message)
         return
@@ -114,12 +127,14 @@ def serve(
         message = "say which application to serve: --app module:object"
         raise typer.BadParameter(message)
     roles = _roles(role)
-    run_work(_serve(find_place(data_dir, database_url), load(app), roles, as_json=as_json))
+    place, served = find_place(data_dir, database_url), Served(roles, as_json=as_json)
+    run_work(_serve(place, load(app), served, roles, persist or "direct"))
 
 
-async def _serve(place: Place, app: App, roles: frozenset[Role], *, as_json: bool) -> None:
-    served = Served(roles, as_json=as_json)
-    async with place.writing(app, served.observe, roles=roles):
+async def _serve(
+    place: Place, app: App, served: Served, roles: frozenset[Role], persist: Persist
+) -> None:
+    async with place.writing(app, served.observe, roles=roles, persist=persist):
         await served.tell(app)
 
 

@@ -216,6 +216,17 @@ class DatabaseUnavailable(BridgeError):
     """
 
 
+class StoreEffectSilent(DatabaseUnavailable):
+    """No store effect has answered in time: whether it has committed is *unknown*."""
+
+    def __init__(self, partition: int, detail: str) -> None:
+        """Say of the commits of `partition` what is known."""
+        super().__init__(
+            f"the commits of partition {partition} that were sent by the bus: {detail}"
+        )
+        self.partition = partition
+
+
 class DatabaseRefused(BridgeError):
     """PostgreSQL refused a statement, for a reason that will still be there next time."""
 

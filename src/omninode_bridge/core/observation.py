@@ -116,6 +116,15 @@ class EventsRelayed:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitsPersisted:
+    """A store effect committed, or refused, what a reducer had sent by the bus."""
+
+    partition: int
+    actions: int
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ActionsTakenOver:
     """Messages of the bus's action topic were looked at, up to `position`.
 
@@ -221,6 +230,7 @@ Observation = (
     | WatermarkRegressed
     | IntentsDispatched
     | EventsRelayed
+    | CommitsPersisted
     | ActionsTakenOver
     | TimersFired
     | EffectAttempted

@@ -8,6 +8,7 @@ from omninode_bridge.core.message import Event, ReducerGaveUp, StateCommitted, S
 
 ACTION: Final = "onex.cmd.omninode-bridge.action.v1"
 PERSIST_STATE: Final = "onex.cmd.omninode-bridge.persist-state.v1"
+PERSIST_ANSWERED: Final = "onex.evt.omninode-bridge.persist-answered.v1"
 STATE_COMMITTED: Final = "onex.evt.omninode-bridge.state-committed.v1"
 STATE_CONFLICT: Final = "onex.evt.omninode-bridge.state-conflict.v1"
 REDUCER_GAVE_UP: Final = "onex.evt.omninode-bridge.reducer-gave-up.v1"
@@ -18,6 +19,7 @@ TOPICS: Final = frozenset(
     {
         ACTION,
         PERSIST_STATE,
+        PERSIST_ANSWERED,
         STATE_COMMITTED,
         STATE_CONFLICT,
         REDUCER_GAVE_UP,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omninode_bridge.core.observation import FollowingChanged
 from omninode_bridge.core.roles import FOLLOWING
-from omninode_bridge.core.sharing import follower, is_apart
+from omninode_bridge.core.sharing import committer, follower, is_apart
 from omninode_bridge.host.role_loops import RoleLoops
 
 if TYPE_CHECKING:
@@ -80,14 +80,21 @@ class Apart:
 
     async def _duties(self, members: Sequence[Member]) -> list[Duty]:
         """Return what is ours to do, having let go what is not."""
+        world = self._world
         ours: list[Duty] = []
+        if "store-effect" in world.duties:
+            ours += [
+                (partition, "store-effect")
+                for partition in range(world.partitions)
+                if committer(partition, members) == self._member
+            ]
         if is_apart(members):
-            owners = await self._world.members.owners()
-            ours = [
+            owners = await world.members.owners()
+            ours += [
                 (partition, role)
                 for role in FOLLOWING
-                if role in self._world.duties
-                for partition in range(self._world.partitions)
+                if role in world.duties
+                for partition in range(world.partitions)
                 if (owner := owners.get(partition)) != self._member
                 and follower(role, partition, owner, members) == self._member
             ]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from omninode_bridge.ports import (
+        CommandPositions,
         DeadLetters,
         IncomingActions,
         OutgoingEvents,
+        PersistCommands,
         RelayedLog,
         TakenOver,
     )
@@ -24,3 +26,5 @@ class Bus:
     dead_letters: DeadLetters
     relayed: RelayedLog
     taken_over: TakenOver
+    commands: PersistCommands
+    command_positions: CommandPositions

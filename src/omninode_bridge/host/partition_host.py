@@ -70,7 +70,7 @@ class PartitionHost:
         self._stumbles: Counter[int] = Counter()
         versions = {name: key_type.version for name, key_type in world.key_types.items()}
         app = app_print(versions, world.effect_types)
-        roles, over_bus = world.duties, world.over_bus
+        roles, over_bus = world.duties, world.over_bus and "reducer" in world.roles
         self._member = Member(world.new_id(), world.name, app, roles, over_bus)
         self._closing = asyncio.Event()
         self.failures: list[Exception] = []

@@ -27,6 +27,7 @@ from omninode_bridge.services.effect_runner import EffectRunner
 from omninode_bridge.services.intake import Intake
 from omninode_bridge.services.projection_materializer import ProjectionMaterializer
 from omninode_bridge.services.relay import Relay
+from omninode_bridge.services.store_effect_loop import StoreEffectLoop
 from omninode_bridge.services.timer_loop import TimerLoop
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class RoleLoops:
         self._runner: EffectRunner | None = None
         self._relay: Relay | None = None
         self._intake: Intake | None = None
+        self._store_effect: StoreEffectLoop | None = None
         if "materializer" in roles:
             self._materializer = ProjectionMaterializer(
                 partition,
@@ -146,6 +148,16 @@ class RoleLoops:
                 observe=world.observe,
             )
             self._bus_tasks.append(self._kept("relay", self._relay.run))
+        if "store-effect" in roles and world.bus is not None:
+            self._store_effect = StoreEffectLoop(
+                partition,
+                commands=world.bus.commands,
+                positions=world.bus.command_positions,
+                store=world.committing or world.store,
+                uniform=world.uniform,
+                observe=world.observe,
+            )
+            self._bus_tasks.append(self._kept("store effect", self._store_effect.run))
         if intake is not None and world.bus is not None:
             self._intake = Intake(
                 partition,
@@ -208,7 +220,7 @@ class RoleLoops:
             if loop is not None:
                 loop.stop()
         await asyncio.gather(*self._tasks)
-        for bus_loop in (self._relay, self._intake):
+        for bus_loop in (self._relay, self._intake, self._store_effect):
             if bus_loop is not None:
                 bus_loop.stop()
         if self._bus_tasks:
@@ -226,15 +238,15 @@ class RoleLoops:
 
     async def _carry_out(self, runner: EffectRunner) -> None:
         """Carry out effects whenever they are ours, until we end."""
-        leases, place = self._world.leases, (self._partition, self._token)
+        claims, place = self._world.claims, (self._partition, self._token)
         try:
             while not self._ending.is_set():
-                if await leases.take_effects(*place, self._member):
+                if await claims.take(*place, self._member):
                     try:
                         await runner.run()  # returns when others have taken them, too
                     finally:
                         if self._member is not None:
-                            await leases.leave_effects(*place)
+                            await claims.leave(*place)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(TAKE_S):
                         await self._ending.wait()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ActionLog,
         CanonicalStore,
         Clock,
+        EffectClaims,
         EffectEnds,
         EffectLog,
         Hints,
@@ -42,7 +43,8 @@ class World:
 
     `pure_reducer` says which worker a partition gets: the one that folds batches in memory or, with
     False, the direct path. `roles` are what this process does; without a `bus` it has neither
-    `relay` nor `store-effect`. With `over_bus`, the `store` sends commits to a store effect.
+    `relay` nor `store-effect`. With `over_bus`, the `store` sends commits to a store effect, which
+    commits to what is `committing`.
     """
 
     partitions: int
@@ -61,6 +63,7 @@ class World:
     effect_ends: EffectEnds
     projections: ProjectionLog
     leases: Leases
+    claims: EffectClaims
     members: Members
     wakes: Wakes
     clock: Clock
@@ -73,6 +76,7 @@ class World:
     bus: Bus | None = None
     roles: frozenset[Role] = ALL
     over_bus: bool = False
+    committing: CanonicalStore | None = None
 
     @property
     def duties(self) -> frozenset[Role]:

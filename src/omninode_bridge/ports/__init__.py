@@ -1,6 +1,6 @@
 """What the loops need from the world, as Protocols over core types.
 
-Rule 1: a port is said in one breath: up to three methods.
+Rule 1: a port is said in one breath: up to four methods.
 Rule 2: every implementation (memory, PostgreSQL) passes the same suite in `tests/contract/`.
 Rule 3: an unreachable database raises DatabaseUnavailable; after a commit that means *unknown*.
 Offsets begin at 1. A position is the *next* offset a consumer will read.
@@ -30,10 +30,18 @@ from omninode_bridge.ports.effects import (
     ParkedEffects,
 )
 from omninode_bridge.ports.events import EventBus, Expectation, StillUnknown
-from omninode_bridge.ports.leases import Leases
+from omninode_bridge.ports.leases import EffectClaims, Leases
 from omninode_bridge.ports.logs import ActionLog, CutOff, IntentLog, LoggedAction, Source, Timers
 from omninode_bridge.ports.members import Members
 from omninode_bridge.ports.outcomes import Hints, RememberedOutcomes
+from omninode_bridge.ports.persisting import (
+    Command,
+    CommandPage,
+    CommandPositions,
+    PersistAsks,
+    PersistCommands,
+    Unstorable,
+)
 from omninode_bridge.ports.projections import (
     HasKey,
     LoggedProjection,
@@ -54,8 +62,12 @@ __all__ = [
     "BusSource",
     "CanonicalStore",
     "Clock",
+    "Command",
+    "CommandPage",
+    "CommandPositions",
     "CutOff",
     "DeadLetters",
+    "EffectClaims",
     "EffectEnds",
     "EffectLog",
     "EffectPage",
@@ -79,6 +91,8 @@ __all__ = [
     "OutcomeCleaning",
     "OutgoingEvents",
     "ParkedEffects",
+    "PersistAsks",
+    "PersistCommands",
     "ProjectionList",
     "ProjectionLog",
     "RelayedLog",
@@ -93,6 +107,7 @@ __all__ = [
     "TakenOver",
     "Timers",
     "TransitionLog",
+    "Unstorable",
     "Wake",
     "Wakes",
     "WentOrNot",

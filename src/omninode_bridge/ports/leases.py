@@ -35,7 +35,11 @@ class Leases(Protocol):
         """Let all partitions of `owner` go."""
         ...
 
-    async def take_effects(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+
+class EffectClaims(Protocol):
+    """Who carries out the effects of a partition: its owner, or somebody apart from it."""
+
+    async def take(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
         """Take the effects of a partition; return whether `owner` carries them out now.
 
         With a `member` they are taken apart from the partition, under a token of their own, for as
@@ -44,6 +48,6 @@ class Leases(Protocol):
         """
         ...
 
-    async def leave_effects(self, partition: int, owner: UUID) -> None:
+    async def leave(self, partition: int, owner: UUID) -> None:
         """Let the effects go that were taken apart under `owner`: they are the partition's."""
         ...

@@ -62,19 +62,6 @@ class LeaseService:
             await self._database.execute(SQL["release"], owner, partition)
         self._taken.pop(owner, None)
 
-    async def take_effects(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
-        """Take the effects of a partition; return whether `owner` carries them out now."""
-        if member is not None:
-            taken = await self._database.fetchval(SQL["take_effects"], owner, member, partition)
-            return taken is not None
-        await self._database.execute(SQL["free_effects"], owner, partition)
-        ours: bool = await self._database.fetchval(SQL["has_effects"], owner, partition)
-        return ours
-
-    async def leave_effects(self, partition: int, owner: UUID) -> None:
-        """Let the effects go that were taken apart under `owner`."""
-        await self._database.execute(SQL["leave_effects"], owner, partition)
-
     def _candidates(self, owner: UUID) -> list[int]:
         """Return the partitions that `owner` took through us, or for an unknown one all."""
         return sorted(self._taken.get(owner, self._all))
@@ -88,3 +75,24 @@ class LeaseService:
         """Return for each partition its number, its owner's name, and whether the lease is over."""
         rows = await self._database.fetch(SQL["holders"])
         return [(row["partition"], row["owner_name"], bool(row["expired"])) for row in rows]
+
+
+class EffectClaimService:
+    """Claims in `event_log_partitions`, too. Implements the port `EffectClaims`."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database."""
+        self._database = database
+
+    async def take(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+        """Take the effects of a partition; return whether `owner` carries them out now."""
+        if member is not None:
+            taken = await self._database.fetchval(SQL["take_effects"], owner, member, partition)
+            return taken is not None
+        await self._database.execute(SQL["free_effects"], owner, partition)
+        ours: bool = await self._database.fetchval(SQL["has_effects"], owner, partition)
+        return ours
+
+    async def leave(self, partition: int, owner: UUID) -> None:
+        """Let the effects go that were taken apart under `owner`."""
+        await self._database.execute(SQL["leave_effects"], owner, partition)

@@ -15,19 +15,23 @@ from omninode_bridge.core.errors import (
     MessagesLost,
     TopicReplaced,
 )
-from omninode_bridge.core.topics import ACTION, RELAYED
-from omninode_bridge.ports import Incoming, IncomingPage, TakenIn
+from omninode_bridge.core.topics import ACTION, PERSIST_STATE, RELAYED
+from omninode_bridge.ports import Command, CommandPage, Incoming, IncomingPage, TakenIn
 from omninode_bridge.testing.interruptions import Interruptions
 from omninode_bridge.testing.logs import check_actions, put_actions
 from omninode_bridge.testing.tables import BusPosition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
+    from omninode_bridge.core.commit import Accepted, Commit, Refusal
     from omninode_bridge.core.message import SealedAction
-    from omninode_bridge.ports import BusSource, Clock, LoggedEvent
+    from omninode_bridge.ports import BusSource, Clock, LoggedEvent, Unstorable
     from omninode_bridge.testing.interruptions import Call, When
     from omninode_bridge.testing.tables import Consumer, Tables
+
+    Answer = Accepted | Refusal | Unstorable
 
 READ_WAIT_S: Final = 0.01
 
@@ -73,6 +77,90 @@ class MemoryRelayedLog:
             _check(place, stored, incarnation)
             following = max(stored.next, following)
             self._tables.bus_positions[place] = BusPosition(incarnation, following)
+
+
+class MemoryCommandPositions:
+    """Implements the port `CommandPositions`."""
+
+    def __init__(self, tables: Tables, interruptions: Interruptions) -> None:
+        """Keep positions in `tables`."""
+        self._tables = tables
+        self._interruptions = interruptions
+
+    async def position(self, partition: int, incarnation: str, beginning: int) -> int:
+        """Return the next offset to look at; `beginning` for a topic that is not the one before."""
+        with self._interruptions.around("command_positions.position"):
+            place = ("store-effect", PERSIST_STATE, partition, partition)
+            stored = self._tables.bus_positions.get(place)
+            if stored is None or stored.incarnation != incarnation:
+                stored = BusPosition(incarnation, beginning)
+            following = max(stored.next, beginning)
+            self._tables.bus_positions[place] = BusPosition(incarnation, following)
+            return following
+
+    async def advance(self, partition: int, incarnation: str, following: int) -> None:
+        """Store that all before `following` was looked at."""
+        with self._interruptions.around("command_positions.advance"):
+            place = ("store-effect", PERSIST_STATE, partition, partition)
+            stored = self._tables.bus_positions.get(place)
+            if stored is not None and stored.incarnation == incarnation:
+                following = max(stored.next, following)
+                self._tables.bus_positions[place] = BusPosition(incarnation, following)
+
+
+class MemoryPersistBus:
+    """Commits on their way and back. Implements the ports `PersistAsks` and `PersistCommands`.
+
+    `sent` holds the commits of each partition. The next `commits_lost` commits are not sent, and
+    the next `answers_lost` answers not told; whoever asks waits for them in vain.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.sent: dict[int, list[Commit]] = defaultdict(list)
+        self.commits_lost = 0
+        self.answers_lost = 0
+        self._waiting: dict[UUID, asyncio.Future[Answer]] = {}
+
+    async def ask(self, commit: Commit, wait_s: float) -> Answer | None:
+        """Send a commit; return the answer to it, or None when none has come within `wait_s`."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[commit.effect_id] = answered
+        if self.commits_lost:
+            self.commits_lost -= 1
+        else:
+            self.sent[commit.partition].append(commit)
+        try:
+            async with asyncio.timeout(wait_s):
+                return await answered
+        except TimeoutError:
+            return None
+        finally:
+            del self._waiting[commit.effect_id]
+
+    async def beginning(self, _partition: int) -> tuple[str, int]:
+        """Return the topic's incarnation, and the first offset that is still there."""
+        return "memory", 0
+
+    async def read(self, partition: int, position: int, limit: int) -> CommandPage:
+        """Return up to `limit` messages from `position` on; none after a while without any."""
+        found = self.sent[partition][position : position + limit]
+        if not found:
+            await asyncio.sleep(READ_WAIT_S)
+        commands = [Command(position + n, commit) for n, commit in enumerate(found)]
+        return CommandPage(commands, position + len(found))
+
+    async def answer(self, commit: Commit, answer: Answer) -> None:
+        """Tell who sent `commit` what became of it."""
+        if self.answers_lost:
+            self.answers_lost -= 1
+            return
+        answered = self._waiting.get(commit.effect_id)
+        if answered is not None and not answered.done():
+            answered.set_result(answer)
+
+    def close(self, partition: int) -> None:
+        """Read a partition no more."""
 
 
 class MemoryTakenOver:

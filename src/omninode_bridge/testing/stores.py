@@ -191,9 +191,24 @@ class MemoryLeases:
                     if partition.lease is not None and partition.lease.owner == owner:
                         partition.lease = None
 
-    async def take_effects(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+
+def _lease_of(partition: Partition, owner: UUID) -> Lease | None:
+    held = partition.lease
+    return held if held is not None and held.owner == owner else None
+
+
+class MemoryEffectClaims:
+    """Implements the port `EffectClaims`, by the clock of the world."""
+
+    def __init__(self, tables: Tables, interruptions: Interruptions, clock: Clock) -> None:
+        """Write claims into `tables`."""
+        self._tables = tables
+        self._interruptions = interruptions
+        self._clock = clock
+
+    async def take(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
         """Take the effects of a partition; return whether `owner` carries them out now."""
-        with self._interruptions.around("leases.take_effects"):
+        with self._interruptions.around("claims.take"):
             here = self._tables.partition(partition)
             async with here.lock:
                 if member is None and _lease_of(here, owner) is None:
@@ -206,18 +221,13 @@ class MemoryLeases:
                 here.effects_apart = None if member is None else (owner, member)
                 return True
 
-    async def leave_effects(self, partition: int, owner: UUID) -> None:
+    async def leave(self, partition: int, owner: UUID) -> None:
         """Let the effects go that were taken apart under `owner`."""
-        with self._interruptions.around("leases.leave_effects"):
+        with self._interruptions.around("claims.leave"):
             here = self._tables.partition(partition)
             async with here.lock:
                 if here.effects_apart is not None and here.effects_apart[0] == owner:
                     here.effects_apart = None
-
-
-def _lease_of(partition: Partition, owner: UUID) -> Lease | None:
-    held = partition.lease
-    return held if held is not None and held.owner == owner else None
 
 
 class MemoryMembers:

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.sharing import LEASE
 from omninode_bridge.infrastructure.codec import CanonicalCodec
-from omninode_bridge.testing.bus import MemoryRelayedLog, MemoryTakenOver
+from omninode_bridge.testing.bus import (
+    MemoryCommandPositions,
+    MemoryRelayedLog,
+    MemoryTakenOver,
+)
 from omninode_bridge.testing.effects import MemoryEffects
 from omninode_bridge.testing.interruptions import Interruptions
 from omninode_bridge.testing.logs import (
@@ -23,6 +27,7 @@ from omninode_bridge.testing.logs import (
 from omninode_bridge.testing.looking import MemoryProjectionList, MemoryTransitionLog
 from omninode_bridge.testing.stores import (
     MemoryCanonicalStore,
+    MemoryEffectClaims,
     MemoryHints,
     MemoryLeases,
     MemoryMembers,
@@ -47,9 +52,9 @@ class MemoryWorld:
     """The ports of a bridge, all over one store.
 
     They are `store` (which recalls outcomes as well), `actions`, `timers`, `intents`, `effects`,
-    `projections`, `leases`, `members`, `wakes`, `outcomes` (which cleans them), `segments`,
-    `hints`, and what looks: `transition_log`, `projection_list`; and what is in step with a bus:
-    `relayed`, `taken_over`.
+    `projections`, `leases`, `claims` (to effects), `members`, `wakes`, `outcomes` (which cleans
+    them), `segments`, `hints`, and what looks: `transition_log`, `projection_list`; and what is in
+    step with a bus: `relayed`, `taken_over`, `command_positions`.
 
     Whoever shares a world shares its database; `clock` is that database's clock.
 
@@ -87,6 +92,7 @@ class MemoryWorld:
         self.intents = MemoryIntentLog(tables, interruptions)
         self.projections = MemoryProjectionLog(tables, interruptions)
         self.leases = MemoryLeases(tables, interruptions, clock)
+        self.claims = MemoryEffectClaims(tables, interruptions, clock)
         self.members = MemoryMembers(tables, interruptions, clock)
         self.wakes = MemoryWakes(interruptions)
         self.outcomes = MemoryOutcomes(tables, interruptions, clock)
@@ -95,6 +101,7 @@ class MemoryWorld:
         self.segments = MemorySegments(tables, interruptions)
         self.relayed = MemoryRelayedLog(tables, interruptions)
         self.taken_over = MemoryTakenOver(tables, interruptions, clock)
+        self.command_positions = MemoryCommandPositions(tables, interruptions)
         self.hints = MemoryHints()
 
     def interrupt(self, call: Call, *, when: When, skip: int = 0, times: int = 1) -> None:

@@ -8,13 +8,11 @@ Rule 2: whoever waits hears what is carried from then on. What was told before, 
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from omninode_bridge.core.errors import BridgeError, MessagesLost
 from omninode_bridge.core.message import StateConflict
-from omninode_bridge.core.observation import LoopStumbled, Observe, ignore
+from omninode_bridge.core.observation import Observe, ignore
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.topics import REDUCER_GAVE_UP, STATE_COMMITTED, STATE_CONFLICT
 from omninode_bridge.infrastructure.event_bus.waiters import Waiters
@@ -24,6 +22,7 @@ from omninode_bridge.infrastructure.kafka.event_messages import (
     conflict_message,
     read_event_message,
 )
+from omninode_bridge.infrastructure.kafka.hearing import Hearing, ends_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
@@ -37,12 +36,7 @@ if TYPE_CHECKING:
 
 TOPICS: Final = (STATE_COMMITTED, REDUCER_GAVE_UP, STATE_CONFLICT)
 WAITING_MAX: Final = 1_000
-PAGE_MAX: Final = 1_000
-READ_WAIT_S: Final = 5.0
-PAUSE_S: Final = 0.5
 SOURCE: Final = "urn:omninode-bridge:event-bus"
-
-Ends = dict[tuple[str, int], int]
 
 
 @asynccontextmanager
@@ -58,21 +52,12 @@ async def open_event_bus(
     Raises:
         BusUnavailable: nobody answers.
     """
-    ends = await ends_of(kafka, partitions)
+    ends = await ends_of(kafka, TOPICS, partitions)
     bus = KafkaEventBus(kafka, ends, waiting_max=waiting_max, observe=observe)
     try:
         yield bus
     finally:
         await bus.close()
-
-
-async def ends_of(kafka: KafkaConnection, partitions: int) -> Ends:
-    """Return the offset that each partition of our topics will give next."""
-    ends: Ends = {}
-    for topic in TOPICS:
-        bounds = await kafka.admin.bounds(kafka.prefix + topic, range(partitions))
-        ends |= {(topic, partition): end for partition, (_, end) in bounds.items()}
-    return ends
 
 
 class KafkaEventBus:
@@ -88,13 +73,9 @@ class KafkaEventBus:
     ) -> None:
         """Hear what comes behind `ends`, for each topic and partition. See `open_event_bus`."""
         self._kafka = kafka
-        self._observe = observe
         self._waiters = Waiters(waiting_max, observe)
         self._partitions = 1 + max(partition for _, partition in ends)
-        self._hearing = [
-            asyncio.create_task(self._hear(*place, end), name=f"event bus {place}")
-            for place, end in ends.items()
-        ]
+        self._hearing = Hearing(kafka, ends, self._tell, name="event bus", observe=observe)
 
     async def publish(self, topic: str, payload: Event) -> None:
         """Tell those in this process, and elsewhere those who wait for a conflict.
@@ -121,37 +102,7 @@ class KafkaEventBus:
 
     async def close(self) -> None:
         """Hear no more: those who still wait run into their bounds."""
-        for task in self._hearing:
-            task.cancel()
-        await asyncio.gather(*self._hearing, return_exceptions=True)
-
-    async def _hear(self, topic: str, partition: int, position: int) -> None:
-        """Tell what is carried on one partition of a topic, until cancelled."""
-        name, attempt = self._kafka.prefix + topic, 0
-        while True:
-            reading = self._kafka.consumer.read_from(name, partition, position)
-            try:
-                while True:
-                    for each in await reading.read(PAGE_MAX, READ_WAIT_S):
-                        self._tell(each.message)
-                    position, attempt = reading.position, 0
-            except BridgeError as error:  # whatever it is, the next look may do better
-                attempt += 1
-                self._observe(LoopStumbled("event bus", partition, attempt, error))
-                lost = isinstance(error, MessagesLost)
-            finally:
-                reading.close()
-            await asyncio.sleep(PAUSE_S)
-            if lost:
-                position = await self._end(name, partition, position)
-
-    async def _end(self, name: str, partition: int, position: int) -> int:
-        """Return where a partition ends now; who waits for what was lost runs into a bound."""
-        try:
-            bounds = await self._kafka.admin.bounds(name, [partition])
-        except BridgeError:
-            return position
-        return bounds[partition][1]
+        await self._hearing.close()
 
     def _tell(self, message: Message) -> None:
         if not self._waiters.are_for(action_of(message)):

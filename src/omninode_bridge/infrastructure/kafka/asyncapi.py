@@ -17,6 +17,8 @@ from omninode_bridge.core.topics import (
     ACTION,
     DEAD_LETTER,
     FSM_STATE_TRANSITIONED,
+    PERSIST_ANSWERED,
+    PERSIST_STATE,
     REDUCER_GAVE_UP,
     STATE_COMMITTED,
     STATE_CONFLICT,
@@ -26,10 +28,14 @@ from omninode_bridge.infrastructure.kafka.header_tables import (
     CONFLICT_HEADERS,
     DEAD_LETTER_HEADERS,
     EVENT_HEADERS,
+    PERSIST_ANSWERED_HEADERS,
+    PERSIST_HEADERS,
     headers_schema,
 )
 from omninode_bridge.infrastructure.kafka.message_types import (
     FsmStateTransitionedType,
+    PersistAnsweredType,
+    PersistStateType,
     ReducerGaveUpType,
     StateCommittedType,
     StateConflictType,
@@ -47,6 +53,8 @@ VALUES: Final[dict[str, type[BaseModel]]] = {
     REDUCER_GAVE_UP: ReducerGaveUpType,
     FSM_STATE_TRANSITIONED: FsmStateTransitionedType,
     STATE_CONFLICT: StateConflictType,
+    PERSIST_STATE: PersistStateType,
+    PERSIST_ANSWERED: PersistAnsweredType,
 }
 HEADERS: Final = {
     ACTION: ACTION_HEADERS,
@@ -54,6 +62,8 @@ HEADERS: Final = {
     REDUCER_GAVE_UP: EVENT_HEADERS,
     FSM_STATE_TRANSITIONED: EVENT_HEADERS,
     STATE_CONFLICT: CONFLICT_HEADERS,
+    PERSIST_STATE: PERSIST_HEADERS,
+    PERSIST_ANSWERED: PERSIST_ANSWERED_HEADERS,
     DEAD_LETTER: DEAD_LETTER_HEADERS,
 }
 SUMMARIES: Final = {
@@ -62,6 +72,8 @@ SUMMARIES: Final = {
     REDUCER_GAVE_UP: "An action was given up, for good, for a reason. History: it stays.",
     FSM_STATE_TRANSITIONED: "A state machine went from one state to another. History: it stays.",
     STATE_CONFLICT: "A caller expected another version; nothing was written. It is told, not kept.",
+    PERSIST_STATE: "A batch that a reducer has folded, for a store effect to commit.",
+    PERSIST_ANSWERED: "What became of a batch that a store effect was to commit.",
     DEAD_LETTER: "What stood on the action topic and is no action: as it was, with the reason.",
 }
 NAMES: Final = {
@@ -70,6 +82,8 @@ NAMES: Final = {
     REDUCER_GAVE_UP: "reducerGaveUp",
     FSM_STATE_TRANSITIONED: "fsmStateTransitioned",
     STATE_CONFLICT: "stateConflict",
+    PERSIST_STATE: "persistState",
+    PERSIST_ANSWERED: "persistAnswered",
     DEAD_LETTER: "deadLetter",
 }
 ANY_OBJECT: Final = {"type": "object", "description": "The payload: any JSON object, 1 MiB."}

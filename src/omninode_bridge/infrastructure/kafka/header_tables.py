@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from omninode_bridge.core.topics import ACTION, STATE_CONFLICT
+from omninode_bridge.core.topics import (
+    ACTION,
+    PERSIST_ANSWERED,
+    PERSIST_STATE,
+    STATE_CONFLICT,
+)
 from omninode_bridge.infrastructure.kafka.cloud_events import (
     CONTENT_TYPE,
     JSON,
@@ -81,6 +86,20 @@ CONFLICT_HEADERS: Final = {
     ),
     f"{PREFIX}source": Header(TEXT, "Who tells.", True),
     f"{PREFIX}actionid": Header(UUID, "The action that it tells of.", True),
+}
+PERSIST_HEADERS: Final = {
+    **_cloud_event(
+        {"const": PERSIST_STATE, "type": "string"}, Header(UUID, "Of the commit.", True)
+    ),
+    f"{PREFIX}source": Header(TEXT, "Who asks.", True),
+    f"{PREFIX}time": Header(MOMENT, "When it was folded: the time of the commit.", True),
+}
+PERSIST_ANSWERED_HEADERS: Final = {
+    **_cloud_event(
+        {"const": PERSIST_ANSWERED, "type": "string"}, Header(TEXT, "Of the answer.", True)
+    ),
+    f"{PREFIX}source": Header(TEXT, "Who answers.", True),
+    f"{PREFIX}persistid": Header(UUID, "The `ce_id` of the commit that is answered.", True),
 }
 DEAD_LETTER_HEADERS: Final = {
     f"{DEAD_LETTER_PREFIX}reason": Header(TEXT, "Why it is no action.", True),

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from omninode_bridge.core.message import (
     KEY_BYTES_MAX,
@@ -129,3 +129,127 @@ class StateConflictType(MessageType):
     expected_version: Count
     actual_version: Count
     action_id: UUID
+
+
+class MoveType(MessageType):
+    """The position of the partition in its action log, before and after the commit."""
+
+    expected: Position
+    next: Position
+
+
+class SentActionType(ActionType):
+    """An action with its asker's terms; of one that was given up, the payload may be any JSON."""
+
+    payload: Any
+    expected_version: Count | None = None
+    remember_s: float | None = Field(
+        default=None, description="How long the outcome is remembered; 6 hours if not said."
+    )
+
+
+class SentIntentType(MessageType):
+    """What is to be done because of the commit."""
+
+    intent_id: UUID
+    intent_type: Name
+    target: str
+    payload: Any
+    reply_to: WorkflowKey | None = None
+    due_at: datetime | None = None
+    due_in_ms: Count | None = None
+
+
+class AbsorbedType(MessageType):
+    """An action that makes a version of its key."""
+
+    action: SentActionType
+    version: Position
+    state: dict[str, Any] | None = Field(
+        description="Of each key in a batch the last step has it; no other is stored."
+    )
+    chain: Sha256
+    epoch: Count | None = Field(description="A fenced key's own, after this action.")
+    lease_id: UUID | None
+    reducer_version: Count
+    result_hash: Sha256
+    projection: ProjectionType
+    intents: list[SentIntentType]
+
+
+class GivenUpType(MessageType):
+    """Why an action is given up, and at which version of its key that was decided."""
+
+    reason: GiveUpReason
+    detail: str
+    version: Count
+    payload_kept: bool = Field(description="Whether the history keeps the payload.")
+
+
+class RefusedType(MessageType):
+    """An action that is given up."""
+
+    action: SentActionType
+    gave_up: GivenUpType
+
+
+class PersistStateType(MessageType):
+    """A batch of one partition that a reducer has folded: it is committed whole, or not at all."""
+
+    partition: Count
+    token: UUID = Field(
+        description="Of the partition's lease: another one there, and it is refused."
+    )
+    position: MoveType | None
+    reads: dict[str, Count] = Field(description="The version of every key that was read.")
+    attempts: Position
+    steps: list[AbsorbedType | RefusedType] = Field(description="In the order of the log.")
+
+
+class StaleKeyType(MessageType):
+    """A key that is at another version than the one it was read at."""
+
+    workflow_key: WorkflowKey
+    expected_version: Count
+    actual_version: Count
+
+
+class KnownActionType(MessageType):
+    """An action whose outcome is remembered."""
+
+    workflow_key: WorkflowKey
+    action_id: UUID
+
+
+class PersistedType(MessageType):
+    """The batch is durable; each number is the offset of its first entry of a topic of our log."""
+
+    event: Literal["StateCommitted"]
+    action_ids: list[UUID]
+    state_committed_first: Position
+    reducer_gave_up_first: Position
+    intent_first: Position
+
+
+class NotPersistedType(MessageType):
+    """Nothing was written, for all of these reasons."""
+
+    event: Literal["StateConflict"]
+    action_ids: list[UUID]
+    not_owner: bool = Field(description="Another process holds the partition.")
+    moved: bool = Field(description="Its position is not as expected.")
+    stale: list[StaleKeyType]
+    known: list[KnownActionType]
+
+
+class NotStorableType(MessageType):
+    """Nothing was written: the database refused a value."""
+
+    event: Literal["ValueRefused"]
+    action_ids: list[UUID]
+    sqlstate: str
+    detail: str
+
+
+class PersistAnsweredType(RootModel[PersistedType | NotPersistedType | NotStorableType]):
+    """What became of a batch that was sent to be persisted."""

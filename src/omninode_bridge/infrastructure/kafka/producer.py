@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from omninode_bridge.core.errors import BusUnavailable
 from omninode_bridge.core.observation import LoopStumbled, Observe, ignore
-from omninode_bridge.infrastructure.kafka.topic_specs import DEAD_LETTER_BYTES_MAX
+from omninode_bridge.infrastructure.kafka.topic_specs import PERSIST_BYTES_MAX
 from omninode_bridge.infrastructure.kafka.translation import bus_error
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class KafkaProducer:
             "partitioner": "murmur2_random",
             "message.timeout.ms": 0,
             "linger.ms": LINGER_MS,
-            "message.max.bytes": DEAD_LETTER_BYTES_MAX + 1_048_576,
+            "message.max.bytes": PERSIST_BYTES_MAX + 1_048_576,
             "queue.buffering.max.messages": queued_max,
             "queue.buffering.max.kbytes": QUEUED_KILOBYTES_MAX,
             "error_cb": self._stumbled,

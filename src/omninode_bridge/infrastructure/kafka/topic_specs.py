@@ -16,6 +16,8 @@ from omninode_bridge.core.topics import (
     ACTION,
     DEAD_LETTER,
     FSM_STATE_TRANSITIONED,
+    PERSIST_ANSWERED,
+    PERSIST_STATE,
     REDUCER_GAVE_UP,
     STATE_COMMITTED,
     STATE_CONFLICT,
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOR_EVER: Final = -1
-DAY_MS: Final = 24 * 3600 * 1000
+HOUR_MS: Final = 3600 * 1000
+DAY_MS: Final = 24 * HOUR_MS
 
 ACTION_BYTES_MAX: Final = 3 * 1_048_576
 """A payload as it may be written with white space (2 MiB), and room for its headers."""
@@ -35,6 +38,9 @@ EVENT_BYTES_MAX: Final = 4 * 1_048_576
 
 DEAD_LETTER_BYTES_MAX: Final = 12 * 1_048_576
 """Of what is put aside; more of a message than this is cut off."""
+
+PERSIST_BYTES_MAX: Final = 48 * 1_048_576
+"""A batch: an action with its payload, state, projection and intents may alone have 35 MiB."""
 
 RETENTION: Final = "retention.ms"
 RETENTION_BYTES: Final = "retention.bytes"
@@ -100,6 +106,8 @@ def topic_specs(partitions: int, prefix: str = "") -> tuple[TopicSpec, ...]:
         REDUCER_GAVE_UP: (FOR_EVER, EVENT_BYTES_MAX),
         FSM_STATE_TRANSITIONED: (FOR_EVER, EVENT_BYTES_MAX),
         STATE_CONFLICT: (DAY_MS, ACTION_BYTES_MAX),
+        PERSIST_STATE: (HOUR_MS, PERSIST_BYTES_MAX),
+        PERSIST_ANSWERED: (HOUR_MS, EVENT_BYTES_MAX),
         DEAD_LETTER: (FOR_EVER, DEAD_LETTER_BYTES_MAX),
     }
     return tuple(TopicSpec(prefix + name, partitions, *each) for name, each in limits.items())
