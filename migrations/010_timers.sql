@@ -124,8 +124,9 @@ BEGIN
 END $$;
 
 
--- Append actions that stood on a bus's topic, exactly once; return how many were new, and for which
--- incarnation of the topic this position holds. If that is not p_incarnation, nothing was done.
+-- Append actions that stood on a bus's topic, exactly once; return how many were new, for which
+-- incarnation of the topic this position holds (if that is not p_incarnation, nothing was done), and
+-- where in the log the first one stands: behind it the others, but for those that became timers.
 --
 -- The messages were read from p_first on, the actions stood at p_offsets in partition p_source of
 -- p_topic, and p_next is the position behind the last message looked at. As with a dispatcher, the
@@ -142,7 +143,7 @@ CREATE FUNCTION bus_take_over(
     p_segment BIGINT,
     p_topic TEXT, p_source INT, p_incarnation TEXT, p_first BIGINT, p_next BIGINT,
     p_offsets BIGINT[], p_log UUID,
-    OUT added INT, OUT stored TEXT
+    OUT added INT, OUT stored TEXT, OUT first BIGINT
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off
@@ -179,6 +180,7 @@ BEGIN
             seen, p_first, p_topic, p_source USING ERRCODE = 'OB001';
     END IF;
     UPDATE bus_positions SET next = p_next, updated_at = now() WHERE ctid = position_at;
+    first := head;
     added := event_log_put_actions(p_partition, here, head, segment_at, p_segment,
                                    p_keys, p_ids, p_bodies, p_due_at, p_offsets, seen);
 END $$;

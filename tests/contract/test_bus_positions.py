@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import orjson
 import pytest
 
 from omninode_bridge.core.errors import BrokenPromise, BusUnavailable, TopicReplaced, ValueRefused
 from omninode_bridge.core.topics import ACTION, RELAYED, STATE_COMMITTED
-from omninode_bridge.ports import BusSource, CutOff
-from tests.contract.batches import action, committed
+from omninode_bridge.infrastructure.kafka.event_messages import event_message
+from omninode_bridge.infrastructure.logged_events import logged_events
+from omninode_bridge.ports import BusSource, CutOff, TakenIn
+from tests.contract.batches import accepted, action, committed, folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +70,52 @@ async def test_history_is_read_as_it_stands_in_the_log(ports: Ports) -> None:
         assert list(await ports.relayed.read(topic, 1, 1, 10)) == []
 
 
+async def test_what_is_told_of_a_commit_is_what_the_log_has_byte_for_byte(ports: Ports) -> None:
+    odd = {
+        "b": -0.0,
+        "a": 1e16,
+        "text": '\u00e4\u2028"/\\\n\U0001f600',
+        "none": None,
+        "deep": [[{"": 2**63}]],
+    }
+    ids: dict[str, Any] = {
+        "correlation_id": uuid4(),
+        "causation_id": uuid4(),
+        "lease_id": uuid4(),
+        "epoch": 3,
+    }
+    actions = [
+        action(payload={"amount": 2.50}),
+        action(action_type="Refused", payload=odd, **ids),
+        action("document:\u00e4/\n1", "Kept", odd, **ids, reply_to="counter:9", depth=2),
+        action("document:\u00e4/\n1", "Kept", {"transition": {"to": "there"}}),
+        action("run:1", "Kept", {}, epoch=7, lease_id=uuid4()),
+        action("run:1", "Kept", {}),
+        action("run:1", "Kept", {}, epoch=6, lease_id=uuid4()),
+        action("nobody:1", payload={"amount": 1}),
+        action("counter:1", "Raised", {"message": "\u00e4"}, remember_s=None),
+    ]
+    for _ in range(2):
+        commit = await folded(ports.store, *(replace(one, action_id=uuid4()) for one in actions))
+        commit = replace(commit, committed_at=datetime.now(UTC))
+        result = accepted(await ports.store.commit(commit))
+        told = logged_events(commit, result)
+        assert set(told) == set(RELAYED)
+        assert told["fsm-state-transitioned"] is None, "a commit does not say where they stand"
+        log = uuid4()
+        for topic, first, count in (
+            ("state-committed", result.state_committed_first, 5),
+            ("reducer-gave-up", result.reducer_gave_up_first, 4),
+        ):
+            there = list(await ports.relayed.read(topic, 0, first, 100))
+            events = list(told[topic] or ())
+            assert len(events) == count
+            assert events == there
+            for event, logged_one in zip(events, there, strict=True):
+                messages = [event_message(RELAYED[topic], 0, e, log) for e in (event, logged_one)]
+                assert messages[0] == messages[1]
+
+
 async def test_a_page_of_history_has_its_limit(ports: Ports) -> None:
     await committed(ports, *some(5))
     page = await ports.relayed.read("state-committed", 0, 2, 3)
@@ -110,11 +160,15 @@ async def begun(ports: Ports, partition: int = 0, beginning: int = 0) -> int:
     return await ports.taken_over.position(partition, FIRST, beginning)
 
 
+async def put(ports: Ports, target: int, actions: Sequence[SealedAction], of: BusSource) -> int:
+    return (await ports.taken_over.take_over(target, actions, of)).added
+
+
 async def test_what_stood_on_the_bus_is_appended_in_order_and_once(ports: Ports) -> None:
     asked = some(3)
     assert await begun(ports) == 0
-    assert await ports.taken_over.take_over(0, asked, source(0, 9, [0, 4, 8])) == 3
-    assert await ports.taken_over.take_over(0, asked, source(0, 9, [0, 4, 8])) == 0
+    assert await put(ports, 0, asked, source(0, 9, [0, 4, 8])) == 3
+    assert await put(ports, 0, asked, source(0, 9, [0, 4, 8])) == 0
     assert await logged(ports) == asked
     assert await begun(ports) == 9
 
@@ -122,16 +176,16 @@ async def test_what_stood_on_the_bus_is_appended_in_order_and_once(ports: Ports)
 async def test_of_messages_that_overlap_only_the_rest_is_new(ports: Ports) -> None:
     asked = some(4)
     await begun(ports)
-    assert await ports.taken_over.take_over(0, asked[:2], source(0, 5, [1, 4])) == 2
-    assert await ports.taken_over.take_over(0, asked, source(0, 12, [1, 4, 5, 11])) == 2
+    assert await put(ports, 0, asked[:2], source(0, 5, [1, 4])) == 2
+    assert await put(ports, 0, asked, source(0, 12, [1, 4, 5, 11])) == 2
     assert await logged(ports) == asked
-    assert await ports.taken_over.take_over(0, asked[:1], source(0, 3, [1])) == 0
+    assert await put(ports, 0, asked[:1], source(0, 3, [1])) == 0
     assert await begun(ports) == 12
 
 
 async def test_a_position_moves_without_actions_too(ports: Ports) -> None:
     await begun(ports)
-    assert await ports.taken_over.take_over(0, [], source(0, 5, [])) == 0
+    assert await put(ports, 0, [], source(0, 5, [])) == 0
     assert await begun(ports) == 5
     assert await logged(ports) == []
 
@@ -153,7 +207,7 @@ async def test_of_takers_at_once_each_message_is_taken_once(ports: Ports) -> Non
     asked = some(4)
     await begun(ports)
     added = await asyncio.gather(
-        *(ports.taken_over.take_over(0, asked[:n], source(0, n, range(n))) for n in (2, 4, 3, 4))
+        *(put(ports, 0, asked[:n], source(0, n, range(n))) for n in (2, 4, 3, 4))
     )
     assert sum(added) == 4
     assert await logged(ports) == asked
@@ -163,12 +217,12 @@ async def test_strays_have_a_position_of_their_own_in_each_target(ports: Ports) 
     asked = some(4)
     await begun(ports, 0)
     await begun(ports, 1)
-    assert await ports.taken_over.take_over(1, asked[:1], source(0, 6, [2])) == 1
+    assert await put(ports, 1, asked[:1], source(0, 6, [2])) == 1
     # Ours was not stored: read again, with more behind it.
-    assert await ports.taken_over.take_over(1, asked[:2], source(0, 8, [2, 7])) == 1
-    assert await ports.taken_over.take_over(0, asked[2:3], source(0, 8, [5])) == 1
+    assert await put(ports, 1, asked[:2], source(0, 8, [2, 7])) == 1
+    assert await put(ports, 0, asked[2:3], source(0, 8, [5])) == 1
     # Where nothing stood for it in between, there is no gap.
-    assert await ports.taken_over.take_over(1, asked[3:], source(20, 22, [21])) == 1
+    assert await put(ports, 1, asked[3:], source(20, 22, [21])) == 1
     assert await logged(ports, 1) == [asked[0], asked[1], asked[3]]
     assert await logged(ports, 0) == [asked[2]]
     assert (await begun(ports, 0), await begun(ports, 1)) == (8, 0)
@@ -198,8 +252,8 @@ async def test_what_is_not_due_is_a_timer_and_taken_once_too(ports: Ports) -> No
     await begun(ports)
     later = action(due_at=await ports.beside.now() + timedelta(seconds=60))
     asked = [action(), later]
-    assert await ports.taken_over.take_over(0, asked, source(0, 2, [0, 1])) == 2
-    assert await ports.taken_over.take_over(0, asked, source(0, 2, [0, 1])) == 0
+    assert await put(ports, 0, asked, source(0, 2, [0, 1])) == 2
+    assert await put(ports, 0, asked, source(0, 2, [0, 1])) == 0
     assert await logged(ports) == asked[:1]
     await ports.beside.let_pass(timedelta(seconds=61))
     fired, _ = await ports.timers.fire(0, 10)
@@ -207,7 +261,42 @@ async def test_what_is_not_due_is_a_timer_and_taken_once_too(ports: Ports) -> No
     assert await logged(ports) == asked
 
 
+async def test_it_is_told_where_actions_stand_that_stand_together(ports: Ports) -> None:
+    asked = some(4)
+    odd = action(
+        "counter:\u00e4",
+        payload={"amount": 2.50, "big": 1e16, "deep": [{"none": None, "text": "\u2028\n"}]},
+        epoch=3,
+        lease_id=uuid4(),
+        correlation_id=uuid4(),
+        causation_id=uuid4(),
+        reply_to="counter:9",
+        expected_version=7,
+        remember_s=None,
+    )
+    asked[1] = replace(odd, occurred_at=datetime.fromisoformat("2026-01-01T12:00:00.123456+02:00"))
+    take_over = ports.taken_over.take_over
+    await begun(ports)
+    assert await take_over(0, asked[:2], source(0, 2, [0, 1])) == TakenIn(2, 1)
+    await ports.actions.append(0, some(3))  # others append there too
+    assert await take_over(0, asked[2:3], source(2, 3, [2])) == TakenIn(1, 6)
+    assert await take_over(0, asked[1:3], source(1, 3, [1, 2])) == TakenIn(0, None)
+    assert await take_over(0, asked[2:], source(2, 4, [2, 3])) == TakenIn(1, None)
+    assert await take_over(0, [], source(4, 5, [])) == TakenIn(0, None)
+    soon = action(due_at=await ports.beside.now() + timedelta(seconds=60))
+    due = action(due_at=await ports.beside.now() - timedelta(seconds=60))
+    for n, each in enumerate((soon, due)):
+        mixed = [action(), each, action()]
+        offsets = range(5 + 3 * n, 8 + 3 * n)
+        taken = await take_over(0, mixed, source(5 + 3 * n, 8 + 3 * n, offsets))
+        assert taken == TakenIn(3, None)
+    there = await ports.actions.read(0, 1, 100)
+    assert not isinstance(there, CutOff)
+    found = {entry.offset: entry.action for entry in there}
+    assert (found[1], found[2], found[6]) == (asked[0], asked[1], asked[2]), "as it was told"
+
+
 async def test_taking_over_does_not_wait_for_commits(ports: Ports) -> None:
     await begun(ports)
     async with ports.store.locked(0), asyncio.timeout(10):
-        assert await ports.taken_over.take_over(0, [action()], source(0, 1, [0])) == 1
+        assert await put(ports, 0, [action()], source(0, 1, [0])) == 1

@@ -304,6 +304,7 @@ async def test_what_was_taken_over_is_deleted_from_the_action_topic(
 ) -> None:
     prefix = f"{uuid4()}."
     topic = prefix + ACTION
+    await admin.cluster_id()
     await admin.ensure(topic_specs(1, prefix))
     await producer.send(topic, 0, numbered(10))
     facts: list[object] = []
@@ -332,6 +333,7 @@ async def test_a_loss_is_believed_only_if_the_position_is_not_there(
     admin: KafkaAdmin, producer: KafkaProducer, consumer: KafkaConsumer
 ) -> None:
     prefix = f"{uuid4()}."
+    await admin.cluster_id()
     await admin.ensure(topic_specs(1, prefix))
     await producer.send(prefix + ACTION, 0, numbered(3))
     actions = KafkaActions(*(admin, consumer, Incarnations(admin), CanonicalCodec()), prefix=prefix)

@@ -14,6 +14,7 @@ from omninode_bridge import KafkaPlace
 from omninode_bridge.core.errors import BusUnavailable, TopicUnfit
 from omninode_bridge.core.topics import ACTION, STATE_COMMITTED
 from omninode_bridge.infrastructure.kafka.admin import KafkaAdmin
+from omninode_bridge.infrastructure.kafka.incarnations import Incarnations
 from omninode_bridge.infrastructure.kafka.topic_specs import topic_specs
 from tests.kafka_users import set_topic
 
@@ -100,6 +101,27 @@ async def test_a_topic_made_again_is_another_incarnation(
     after = (await admin.incarnations([topic]))[topic]
     assert after != before
     assert after.partition("/")[0] == before.partition("/")[0] == await admin.cluster_id()
+
+
+async def test_who_asks_often_hears_the_same_as_who_asks_once(
+    admin: KafkaAdmin, prefix: str
+) -> None:
+    specs = topic_specs(PARTITIONS, prefix)
+    await admin.ensure(specs)
+    await admin.cluster_id()
+    incarnations = Incarnations(admin)
+    names = [spec.name for spec in specs]
+    said = await asyncio.gather(*(incarnations.now(name) for name in names for _ in range(3)))
+    assert dict(zip(names, said[::3], strict=True)) == await admin.incarnations(names)
+    assert said[::3] == said[1::3] == said[2::3]
+    with pytest.raises(BusUnavailable, match="nothing"):
+        await incarnations.now(prefix + "nothing")
+    await admin.delete(names)
+    await admin.delete(names)  # they are gone already
+    with pytest.raises(BusUnavailable):
+        await not_any_more(admin, names[0], said[0])
+    with pytest.raises(BusUnavailable):
+        await incarnations.now(names[0])
 
 
 async def test_nobody_answering_is_unavailable_and_holds_nobody_up() -> None:

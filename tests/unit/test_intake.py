@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -102,6 +102,32 @@ async def test_actions_are_taken_over_in_order_and_the_worker_is_told(taking: Ta
     assert await taking.arrived() == asked
     assert taking.appended == [0, 0]
     assert ActionsTakenOver(0, 3, 3, 0, 0, 3) in taking.facts
+
+
+async def test_the_worker_is_handed_what_was_appended_to_its_log_together(
+    taking: TakingOver,
+) -> None:
+    handed: list[tuple[int, list[SealedAction]]] = []
+    taking.loop._handed = lambda first, actions: handed.append((first, list(actions)))
+    ours, theirs = some(6), some(1, 1)
+    later = replace(some(1)[0], due_at=taking.world.clock() + timedelta(seconds=9))
+    taking.write(*ours[:2], theirs[0])
+    async with running(taking):
+        await until(lambda: taking.stored() == 3, "the first ones")
+        assert (handed, taking.appended) == ([(1, ours[:2])], [1])
+        await taking.world.actions.append(0, some(1))  # others append there too
+        taking.write(ours[2])
+        await until(lambda: taking.stored() == 4, "one more")
+        assert handed[1:] == [(4, ours[2:3])]
+        taking.write(ours[3], later)
+        await until(lambda: taking.stored() == 6, "one that is a timer")
+        assert (len(handed), taking.appended) == (2, [1, 0]), "it is to look for itself"
+        taking.world.interrupt("taken_over.take_over", when="after")
+        taking.write(ours[4])
+        await until(lambda: taking.stored() == 7, "one whose reply is lost")
+        taking.write(ours[5])
+        await until(lambda: taking.stored() == 8, "the last one")
+        assert handed[2:] == [(7, ours[5:6])], "whether that one was appended is not known"
 
 
 async def test_what_is_no_action_is_put_aside_and_the_partition_goes_on(

@@ -11,7 +11,9 @@ import pytest
 from omninode_bridge.core.errors import BrokenPromise, TopicReplaced
 from omninode_bridge.core.observation import EventsRelayed, LoopStumbled
 from omninode_bridge.core.topics import RELAYED, STATE_COMMITTED
-from omninode_bridge.services.relay import PAGE_BYTES, PAGE_FIRST, PAGE_MAX, Relay
+from omninode_bridge.infrastructure.logged_events import logged_events
+from omninode_bridge.services.relay import Relay
+from omninode_bridge.services.relay.relay import PAGE_BYTES, PAGE_FIRST, PAGE_MAX
 from omninode_bridge.testing import MemoryWorld, SettableClock
 from omninode_bridge.testing.bus import MemoryBus
 from tests.bridges import until
@@ -32,7 +34,14 @@ class Relaying:
         self.world = world
         self.bus = bus
         self.facts: list[Observation] = []
-        self.loop = Relay(0, log=world.relayed, bus=bus, uniform=Dice(), observe=self.facts.append)
+        self.loop = Relay(
+            0,
+            log=world.relayed,
+            logged=logged_events,
+            bus=bus,
+            uniform=Dice(),
+            observe=self.facts.append,
+        )
 
     def sent(self, topic: str = TOPIC) -> list[int]:
         return [event.offset for event in self.bus.sent[topic, 0]]
@@ -137,6 +146,8 @@ async def test_a_topic_that_was_made_again_stops_the_relay(relaying: Relaying) -
     with pytest.raises(TopicReplaced):
         async with asyncio.timeout(10):
             await task
+    stored = relaying.world._tables.bus_positions["relay", STATE_COMMITTED, 0, 0]
+    assert stored.next <= 2, "what the new one was sent is not stored for the old one"
     with pytest.raises(TopicReplaced):
         await Relaying(relaying.world, relaying.bus).loop.run()
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from omninode_bridge.core.message import Action
     from omninode_bridge.core.observation import Observation
     from omninode_bridge.core.reducer import Snapshot, Step
-    from omninode_bridge.ports import CanonicalStore, LockedPartition
+    from omninode_bridge.ports import ActionLog, CanonicalStore, LockedPartition
 
 _T = TypeVar("_T")
 _W = TypeVar("_W", bound="Worker")
@@ -135,6 +135,7 @@ async def hired_as(
     world: MemoryWorld,
     *,
     store: CanonicalStore | None = None,
+    action_log: ActionLog | None = None,
     observe: Callable[[Observation], None] = lambda _: None,
     **options: Any,  # noqa: ANN401 - of the worker
 ) -> Running[_W]:
@@ -153,7 +154,7 @@ async def hired_as(
         0,
         OWNER,
         store=store or world.store,
-        action_log=world.actions,
+        action_log=action_log or world.actions,
         key_types=KEY_TYPES,
         codec=CODEC,
         clock=world.clock,

@@ -5,21 +5,27 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import uuid4
 
 import typer
 
-from omninode_bridge.bench import Load, Processes, Saga, app
+from omninode_bridge import BridgeError, ConfigurationError, KafkaPlace
+from omninode_bridge.app.outside_bus import kafka_place
+from omninode_bridge.bench import KafkaLoad, Load, Processes, Saga, app
 from omninode_bridge.cli import output
 from omninode_bridge.cli.running import AsJson, DatabaseUrl, DataDir, Place, find_place, run
+from omninode_bridge.infrastructure.kafka.topic_specs import topic_specs
 from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
 from omninode_bridge.infrastructure.postgres.pgbench import pgbench_tps
+from omninode_bridge.settings import read_kafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from omninode_bridge.bench import Figures, SagaFigures, SharedFigures
+    from omninode_bridge.bench import Figures, KafkaFigures, SagaFigures, SharedFigures
 
 
 def bench(
@@ -32,19 +38,43 @@ def bench(
     processes: Annotated[
         int, typer.Option(min=1, max=64, help="Compare one process with so many that share.")
     ] = 1,
+    bus: Annotated[
+        Literal["log", "kafka"],
+        typer.Option(help="Ask in this process, or over topics of Kafka from another one."),
+    ] = "log",
+    kafka: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVERS",
+            help="host:port,... of the Kafka (default: OMNINODE_KAFKA_BOOTSTRAP).",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure confirmed actions, or runs, per second, with pgbench on the same server just before.
 
+    With --bus kafka, a client in another process asks by the action topic and hears the outcomes on
+    the topics of events; these topics are gone afterwards. Of the environment's Kafka nothing else
+    is used.
+
     With --processes N, measure what sharing costs: one process, then N of which each asks for keys
     of its own partitions, then N of which half of the asks cross to another one.
 
     On an embedded database of its own that is gone afterwards, unless one is named.
     """
-    figures: Figures | SagaFigures | SharedFigures
-    if processes > 1:
+    figures: Figures | KafkaFigures | SagaFigures | SharedFigures
+    if bus == "kafka":
+        if processes > 1 or mode == "saga":
+            message = "over Kafka one process is measured, with --mode spread or hot"
+            raise typer.BadParameter(message)
+        over_kafka = KafkaLoad(mode, clients, seconds)
+        figures = run(_bench_kafka(data_dir, database_url, _named(kafka), over_kafka))
+    elif kafka is not None:
+        raise typer.BadParameter("--kafka belongs to --bus kafka")
+    elif processes > 1:
         if mode != "spread":
             message = f"several processes are compared with --mode spread, not with {mode}"
             raise typer.BadParameter(message)
@@ -69,6 +99,43 @@ async def _bench(
             return await load.run(bridge, yardstick)
 
 
+async def _bench_kafka(
+    data_dir: Path | None, database_url: str | None, named: KafkaPlace, load: KafkaLoad
+) -> KafkaFigures:
+    async with _place(data_dir, database_url) as place, _url(place) as url:
+        yardstick = await _yardstick(url)
+        async with (
+            _topics(named) as kafka,
+            replace(place, kafka=lambda: kafka).writing(app, load.observe) as bridge,
+        ):
+            return await load.run(bridge, kafka, yardstick)
+
+
+def _named(servers: str | None) -> KafkaPlace:
+    named = read_kafka()
+    if servers is not None:
+        named = KafkaPlace(servers, "" if named is None else named.prefix)
+    if named is None:
+        raise ConfigurationError("name a Kafka, with --kafka or OMNINODE_KAFKA_BOOTSTRAP")
+    return kafka_place(named)
+
+
+@asynccontextmanager
+async def _topics(named: KafkaPlace) -> AsyncIterator[KafkaPlace]:
+    """Yield a place whose topics are its own, and gone afterwards."""
+    from omninode_bridge.infrastructure.kafka.admin import KafkaAdmin  # noqa: PLC0415 - an extra
+
+    own = replace(named, prefix=f"{named.prefix}bench-{uuid4().hex}.")
+    try:
+        yield own
+    finally:
+        try:
+            async with KafkaAdmin(own.client_settings()) as admin:
+                await admin.delete([spec.name for spec in topic_specs(1, own.prefix)])
+        except BridgeError as error:
+            output.say(f"topics {own.prefix}... may be left: {error}")
+
+
 async def _compare(
     data_dir: Path | None, database_url: str | None, processes: Processes
 ) -> SharedFigures:
@@ -90,15 +157,14 @@ async def _yardstick(url: str) -> float | None:
 async def _place(data_dir: Path | None, database_url: str | None) -> AsyncIterator[Place]:
     """Yield the place that is named, or a folder that lasts as long as we do.
 
-    Of the two, the environment names none: nobody wants a load in the database they work with by
-    surprise.
+    The environment names none, nor a Kafka: nobody wants a load where they work by surprise.
     """
     if data_dir is not None or database_url is not None:
-        yield find_place(data_dir, database_url)
+        yield replace(find_place(data_dir, database_url), kafka=lambda: None)
         return
     folder = _make_folder()
     try:
-        yield find_place(folder / "data", None)
+        yield replace(find_place(folder / "data", None), kafka=lambda: None)
     finally:
         await EmbeddedServer(folder / "data").stopped()
         shutil.rmtree(folder)

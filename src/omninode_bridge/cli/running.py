@@ -36,8 +36,9 @@ from omninode_bridge.infrastructure.postgres.embedded import EmbeddedServer
 from omninode_bridge.settings import check_database_url, read_kafka, read_redis_url, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
+    from omninode_bridge import KafkaPlace
     from omninode_bridge.app.outside_bus import Persist
     from omninode_bridge.core.roles import Role
 
@@ -96,12 +97,14 @@ class Outage:
 class Place:
     """Where the database is: an embedded one in `data_dir`, or a server at `database_url`.
 
-    Without `pure_reducer`, what is written there takes the direct path.
+    Without `pure_reducer`, what is written there takes the direct path. `kafka` tells which bus
+    what is written there goes to: where nothing else is said, the environment does.
     """
 
     data_dir: Path | None
     database_url: str | None
     pure_reducer: bool
+    kafka: Callable[[], KafkaPlace | None] = read_kafka
 
     def server(self) -> EmbeddedServer | None:
         """Return the embedded server; None for a server of somebody else's."""
@@ -159,7 +162,7 @@ class Place:
             data_dir=self.data_dir,
             database_url=self.database_url,
             redis_url=read_redis_url(),
-            kafka=read_kafka(),
+            kafka=self.kafka(),
             observe=told,
             on_wait=self.say_waiting,
             pure_reducer=self.pure_reducer,

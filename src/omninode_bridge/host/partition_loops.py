@@ -17,7 +17,7 @@ from omninode_bridge.services.direct_path import DirectPath
 from omninode_bridge.services.reducer_service import ReducerService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from omninode_bridge.core.commit import Accepted, Commit
@@ -75,7 +75,7 @@ class PartitionLoops:
             partition,
             token,
             world.duties.intersection(FOLLOWING),
-            intake=True,
+            intake=self._appended,
             slots=slots,
             appended=appended,
             fired=lambda _: self.worker.log_grew(),
@@ -112,6 +112,13 @@ class PartitionLoops:
         """Look everywhere, now."""
         self._followers.settle()
         self.worker.log_grew()
+
+    def _appended(self, first: int, actions: Sequence[SealedAction]) -> None:
+        """Hand over what was appended to our own log."""
+        if isinstance(self.worker, ReducerService):
+            self.worker.on_appended(first, actions)
+        else:
+            self.worker.log_grew()
 
     def _committed(self, commit: Commit, accepted: Accepted) -> None:
         self._followers.committed(commit, accepted)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from omninode_bridge.core.errors import DatabaseUnavailable
 from omninode_bridge.core.message import FOLLOW_UPS
 from omninode_bridge.core.reducer import Absorbed
+from omninode_bridge.infrastructure.logged_events import logged_events
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.effect_runner import EffectRunner
 from omninode_bridge.services.intake import Intake
@@ -30,10 +31,11 @@ from omninode_bridge.services.store_effect_loop import StoreEffectLoop
 from omninode_bridge.services.timer_loop import TimerLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from uuid import UUID
 
     from omninode_bridge.core.commit import Accepted, Commit
+    from omninode_bridge.core.message import SealedAction
     from omninode_bridge.core.roles import Role
     from omninode_bridge.core.slots import Slots
     from omninode_bridge.host.keeping import Keeper
@@ -56,7 +58,7 @@ class RoleLoops:
         roles: Collection[Role],
         *,
         member: UUID | None = None,
-        intake: bool = False,
+        intake: Callable[[int, Sequence[SealedAction]], None] | None = None,
         slots: Slots,
         appended: Callable[[int], None],
         fired: Callable[[int], None],
@@ -65,7 +67,8 @@ class RoleLoops:
     ) -> None:
         """Begin. `token` is that of the partition's owner or, for a `member` apart, a new one.
 
-        With `intake`, what others wrote on the bus is taken over. `appended` and `fired` are told
+        With `intake`, what others wrote on the bus is taken over; it is told what was appended to
+        this partition's action log, and from which offset on. `appended` and `fired` are told
         each partition whose action log has grown by our doing, `intents_grew` a partition with new
         intents that we do not dispatch.
         """
@@ -139,6 +142,7 @@ class RoleLoops:
             self._relay = Relay(
                 partition,
                 log=world.bus.relayed,
+                logged=logged_events,
                 bus=world.bus.outgoing,
                 uniform=world.uniform,
                 observe=world.observe,
@@ -154,7 +158,7 @@ class RoleLoops:
                 observe=world.observe,
             )
             self._bus_tasks.append(self._kept("store effect", self._store_effect.run))
-        if intake and world.bus is not None:
+        if intake is not None and world.bus is not None:
             self._intake = Intake(
                 partition,
                 partitions=world.partitions,
@@ -163,6 +167,7 @@ class RoleLoops:
                 taken_over=world.bus.taken_over,
                 uniform=world.uniform,
                 appended=appended,
+                handed=intake,
                 observe=world.observe,
             )
             self._bus_tasks.append(self._kept("intake", self._intake.run))
@@ -172,7 +177,7 @@ class RoleLoops:
         if self._materializer is not None:
             self._materializer.on_state_committed(commit, accepted)
         if self._relay is not None:
-            self._relay.look()
+            self._relay.on_committed(commit, accepted)
         follow_ups = others = False
         for step in commit.steps:
             follow_ups = follow_ups or step.action.reply_to is not None

@@ -16,6 +16,7 @@ from omninode_bridge.ports.bus import (
     LoggedEvent,
     OutgoingEvents,
     RelayedLog,
+    TakenIn,
     TakenOver,
 )
 from omninode_bridge.ports.cleaning import OutcomeCleaning, SegmentCleaning
@@ -102,6 +103,7 @@ __all__ = [
     "StateReplacing",
     "StillUnknown",
     "Submit",
+    "TakenIn",
     "TakenOver",
     "Timers",
     "TransitionLog",

@@ -66,8 +66,10 @@ class OutgoingEvents(Protocol):
         """Return which incarnation of the topic is there now."""
         ...
 
-    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> str:
-        """Return when all of `events` are confirmed, in order: the incarnation that has them.
+    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> None:
+        """Return when all of `events` are confirmed, in order, by whichever incarnation was there.
+
+        If it is asked for afterwards, and is the one that it was before, that one has them.
 
         Raises:
             BusUnavailable: whether they are there is unknown: send them again.
@@ -147,7 +149,7 @@ class TakenOver(Protocol):
 
     async def take_over(
         self, target: int, actions: Sequence[SealedAction], source: BusSource
-    ) -> int:
+    ) -> TakenIn:
         """Append in order to the action log of `target`, durably; return how many were new.
 
         Raises:
@@ -155,6 +157,18 @@ class TakenOver(Protocol):
             ValueRefused: one of them cannot be stored; none was.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """How many actions were new, and the offset from which on they stand in the action log.
+
+    `first` is None where they are not all there, one behind the other: some were there before, or
+    are not due yet.
+    """
+
+    added: int
+    first: int | None
 
 
 @dataclass(frozen=True, slots=True)

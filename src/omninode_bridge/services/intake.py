@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from omninode_bridge.core.retry import Uniform
     from omninode_bridge.ports import DeadLetters, IncomingActions, IncomingPage, TakenOver
 
+    Handed = Callable[[int, Sequence[SealedAction]], None]
     Numbered = tuple[Incoming, SealedAction]
 
 PAGE_MAX: Final = 500
@@ -45,7 +46,8 @@ PAGE_MAX: Final = 500
 class Intake:
     """The intake of one partition. `run` it in a task, which may be cancelled at any point.
 
-    `appended` is told each partition whose action log has grown.
+    `appended` is told each partition whose action log has grown; but `handed`, if it is given, what
+    was appended to our own where that stands there one behind the other, and from which offset on.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Intake:
         taken_over: TakenOver,
         uniform: Uniform,
         appended: Callable[[int], None] = lambda _: None,
+        handed: Handed | None = None,
         observe: Observe = ignore,
     ) -> None:
         """Take what it needs of the world; nothing happens before `run`."""
@@ -68,6 +71,7 @@ class Intake:
         self._taken_over = taken_over
         self._uniform = uniform
         self._appended = appended
+        self._handed = handed
         self._observe = observe
         self._incarnation: str | None = None
         self._position = 0
@@ -162,10 +166,9 @@ class Intake:
             following,
             [each.offset for each, _ in numbered],
         )
+        actions = [action for _, action in numbered]
         try:
-            added = await self._taken_over.take_over(
-                target, [action for _, action in numbered], source
-            )
+            taken = await self._taken_over.take_over(target, actions, source)
         except ValueRefused as error:
             if len(numbered) > 1:
                 middle = len(numbered) // 2
@@ -179,5 +182,8 @@ class Intake:
                 self.partition, [Incoming(refused.offset, refused.message, None, why)]
             )
             return await self._append(target, [], page, following)
-        self._appended(target)
-        return added
+        if self._handed is not None and target == self.partition and taken.first is not None:
+            self._handed(taken.first, actions)
+        else:
+            self._appended(target)
+        return taken.added

@@ -20,6 +20,9 @@ under the partition's lock, which first waits for the old backend to end. What i
 folded again.
 Should the old backend begin only after that, one of the two finds the other's ids, versions or
 position under the lock, and is refused whole.
+What if the action log is read while something is appended? What is handed over from memory joins
+what was read, or is left to the log; and of a page that was read meanwhile, what has been handed
+over is dropped by its offset. So the buffer holds each offset once, in order, without a gap.
 What if a hint lies? Hints (the ids lately seen here, and those that others pass on) only say what
 to look up before folding: what is found is answered at once, which saves a refused commit; what is
 not is folded like the rest. The commit decides, whatever they say or keep to themselves (R3).
@@ -155,6 +158,7 @@ class ReducerService:
         self._inbox: deque[Asked] = deque()
         self._log_buffer: deque[Asked] = deque()
         self._position = 1
+        self._read_upto = 0  # not known yet: nothing is handed over before `run`
         self._cache = SnapshotCache()
         self._recent_ids = RecentIds(recent_ids_max)
         self._in_hand: list[Asked] = []
@@ -205,6 +209,18 @@ class ReducerService:
         """Look at the action log now rather than at the next poll."""
         self._log_hint.set()
 
+    def on_appended(self, first: int, actions: Sequence[SealedAction]) -> None:
+        """Take what was just appended to the action log, from offset `first` on, from memory.
+
+        What does not join what was read, or finds no room, is read from the log like the rest.
+        """
+        if first != self._read_upto or len(self._log_buffer) >= LOG_BUFFER_MAX:
+            self.log_grew()
+            return
+        self._read_upto += len(actions)
+        self._log_buffer.extend(Ask(action, None, first + n) for n, action in enumerate(actions))
+        self._arrived.set()
+
     def stop(self) -> None:
         """Take no more work; `run` ends when what was taken is answered."""
         self._stopping = True
@@ -230,6 +246,7 @@ class ReducerService:
             OwnershipLost: at once, when another process has taken the partition.
         """
         self._position = await self._patiently(partial(self._action_log.position, self.partition))
+        self._read_upto = self._position
         reader = asyncio.create_task(self._read_log(), name=f"action log {self.partition}")
         reader.add_done_callback(lambda _: self._arrived.set())
         try:
@@ -270,23 +287,25 @@ class ReducerService:
 
     async def _read_log(self) -> None:
         """Fill the buffer from the action log, woken by a hint, with polling as the safety net."""
-        following = self._position
         while not self._stopping:
             if len(self._log_buffer) >= LOG_BUFFER_MAX:
                 self._log_room.clear()
                 await self._log_room.wait()
                 continue
             self._log_hint.clear()
+            following = self._read_upto
             read = partial(self._action_log.read, self.partition, following, self._batch_max)
             page = await self._patiently(read)
             if isinstance(page, CutOff):
                 what = f"has a log that was cut off at {page.low}, behind the position {following}"
                 raise OwnershipLost(self.partition, what)
-            if page:
-                following = page[-1].offset + 1
-                self._log_buffer.extend(Ask(entry.action, None, entry.offset) for entry in page)
+            # What was handed over meanwhile is in the buffer already.
+            new = [entry for entry in page if entry.offset >= self._read_upto]
+            if new:
+                self._read_upto = new[-1].offset + 1
+                self._log_buffer.extend(Ask(entry.action, None, entry.offset) for entry in new)
                 self._arrived.set()
-            else:
+            if not page:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
                         await self._log_hint.wait()

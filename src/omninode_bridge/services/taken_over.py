@@ -8,6 +8,7 @@ from omninode_bridge.core.errors import TopicReplaced
 from omninode_bridge.core.topics import ACTION
 from omninode_bridge.infrastructure import wire
 from omninode_bridge.infrastructure.postgres.statements import Statements
+from omninode_bridge.ports import TakenIn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ class TakenOverService:
 
     async def take_over(
         self, target: int, actions: Sequence[SealedAction], source: BusSource
-    ) -> int:
+    ) -> TakenIn:
         """Append in order to the action log of `target`, durably; return how many were new.
 
         Raises:
@@ -82,8 +83,9 @@ class TakenOverService:
         )
         assert row is not None
         self._check(row["stored"], source.incarnation)
-        added: int = row["added"]
-        return added
+        added, has_due = row["added"], any(due_at)
+        are_together = added == len(actions) > 0 and not has_due
+        return TakenIn(added, row["first"] if are_together else None)
 
     def _check(self, stored: str, incarnation: str) -> None:
         if stored != incarnation:

@@ -11,4 +11,5 @@ RETURNING incarnation, next;
 -- $6 entries a segment, $7 topic of the bus, $8 its partition, $9 incarnation, $10 first and $11 next
 -- position, $12 offsets BIGINT[], $13 incarnation of our log UUID. One row; the argument is with the
 -- function (migration 010).
-SELECT added, stored FROM bus_take_over($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+SELECT added, stored, first
+FROM bus_take_over($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);

@@ -16,7 +16,7 @@ from omninode_bridge.core.errors import (
     TopicReplaced,
 )
 from omninode_bridge.core.topics import ACTION, PERSIST_STATE, RELAYED
-from omninode_bridge.ports import Command, CommandPage, Incoming, IncomingPage
+from omninode_bridge.ports import Command, CommandPage, Incoming, IncomingPage, TakenIn
 from omninode_bridge.testing.interruptions import Interruptions
 from omninode_bridge.testing.logs import check_actions, put_actions
 from omninode_bridge.testing.tables import BusPosition
@@ -184,7 +184,7 @@ class MemoryTakenOver:
 
     async def take_over(
         self, target: int, actions: Sequence[SealedAction], source: BusSource
-    ) -> int:
+    ) -> TakenIn:
         """Append in order to the action log of `target`, durably; return how many were new.
 
         Raises:
@@ -199,15 +199,17 @@ class MemoryTakenOver:
             )
             _check(place, stored, source.incarnation)
             if stored.next >= source.next:
-                return 0
+                return TakenIn(0, None)
             if stored.next < source.first and source.partition == target:
                 raise BrokenPromise(f"messages from {stored.next} on were left out")
             numbered = zip(actions, source.offsets, strict=True)
             new = [action for action, offset in numbered if offset >= stored.next]
             check_actions(new)
             self._tables.bus_positions[place] = BusPosition(source.incarnation, source.next)
+            first = here.actions.head
             put_actions(here, new, self._clock())
-            return len(new)
+            are_together = len(new) == len(actions) > 0 and not any(each.due_at for each in new)
+            return TakenIn(len(new), first if are_together else None)
 
 
 class MemoryBus:
@@ -242,11 +244,10 @@ class MemoryBus:
         with self._interruptions.around("bus.incarnation"):
             return self._incarnation(RELAYED[topic])
 
-    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> str:
-        """Return when all of `events` are confirmed, in order: the incarnation that has them."""
+    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> None:
+        """Return when all of `events` are confirmed, in order, by the incarnation that is there."""
         with self._interruptions.around("bus.send"):
             self.sent[topic, partition] += events
-            return self._incarnation(RELAYED[topic])
 
     async def beginning(self, partition: int) -> tuple[str, int]:
         """Return the topic's incarnation, and the first offset that is still there."""

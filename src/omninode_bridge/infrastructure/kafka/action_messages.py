@@ -63,6 +63,7 @@ _T = TypeVar("_T")
 _MOMENT: Final = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.IGNORECASE
 )
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _COUNT: Final = re.compile(r"[0-9]{1,19}")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?")
 _MAYBE_TOO_LONG: Final = re.compile(rb"[0-9]{19}")
@@ -187,13 +188,9 @@ def _optional(said: Mapping[str, str], name: str, read: Callable[[str, str], _T]
 
 
 def _uuid(name: str, text: str) -> UUID:
-    try:
-        value = UUID(text)
-    except ValueError:
-        value = None
-    if value is None or str(value) != text.lower():
+    if not _UUID.fullmatch(text):  # Python's own reader takes other spellings too
         raise NotReadable(f"header ce_{name} is {text[:80]!r}, not a UUID")
-    return value
+    return UUID(text)
 
 
 def _count(name: str, text: str) -> int:

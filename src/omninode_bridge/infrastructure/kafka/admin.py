@@ -6,6 +6,7 @@ Rule 1: a topic that is there is checked and never changed: whoever made it had 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from confluent_kafka import (
@@ -18,11 +19,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
-from omninode_bridge.core.errors import BusUnavailable
+from omninode_bridge.core.errors import BridgeError, BusUnavailable
 from omninode_bridge.infrastructure.kafka.translation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from concurrent.futures import Future
 
     from confluent_kafka.admin import TopicDescription
 
@@ -56,6 +58,7 @@ class KafkaAdmin:
         self._replicas = replicas
         self._timeout_s = call_timeout_s
         self._cluster_id: str | None = None
+        self._held: list[AdminClient] = []
 
     async def __aenter__(self) -> Self:
         """Learn which cluster this is."""
@@ -109,6 +112,22 @@ class KafkaAdmin:
             return False
         return True
 
+    async def delete(self, topics: Collection[str]) -> None:
+        """Delete topics and all that is in them; those that are not there are gone already.
+
+        Raises:
+            BusUnavailable, BusRefused: some may be left.
+        """
+        client = self._client
+        answers = client.delete_topics(list(topics), request_timeout=self._timeout_s)
+        for name, answer in answers.items():
+            try:
+                with translated(f"deleting topic {name}"):
+                    await asyncio.wrap_future(answer)
+            except BusUnavailable as error:
+                if not _is(error.__cause__, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    raise
+
     async def incarnations(self, topics: Collection[str]) -> dict[str, str]:
         """Return `cluster id/topic id` of each topic as it is now.
 
@@ -118,6 +137,40 @@ class KafkaAdmin:
         cluster_id = await self.cluster_id()
         described = await self._describe(topics)
         return {name: f"{cluster_id}/{each.topic_id}" for name, each in described.items()}
+
+    def ask_incarnation(self, topic: str, told: Callable[[str | BridgeError], None]) -> None:
+        """Have `told` called with the incarnation of a topic as it is now, or why nobody knows.
+
+        For who asks often, in the context of this client: it takes two turns of the loop, where
+        `incarnations` takes five.
+        """
+        assert self._cluster_id is not None, "the cluster's id is learned by entering the context"
+        loop, client = asyncio.get_running_loop(), self._client
+        self._held.append(client)
+
+        def tell(said: str | BridgeError) -> None:
+            self._held.remove(client)
+            told(said)
+
+        def answered(answer: Future[TopicDescription]) -> None:  # on the library's thread
+            with suppress(RuntimeError):  # the loop has ended, and all who waited with it
+                loop.call_soon_threadsafe(tell, self._incarnation_said(topic, answer))
+
+        names = TopicCollection([topic])
+        try:
+            with translated(f"asking for topic {topic}"):
+                answers = client.describe_topics(names, request_timeout=self._timeout_s)
+        except BridgeError as error:
+            loop.call_soon(tell, error)
+        else:
+            answers[topic].add_done_callback(answered)
+
+    def _incarnation_said(self, topic: str, answer: Future[TopicDescription]) -> str | BridgeError:
+        try:
+            with translated(f"asking for topic {topic}"):
+                return f"{self._cluster_id}/{answer.result().topic_id}"
+        except BridgeError as error:
+            return error
 
     async def bounds(self, topic: str, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
         """Return for each partition the first offset that is there, and the next one it will give.

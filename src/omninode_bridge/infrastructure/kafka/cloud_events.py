@@ -5,6 +5,7 @@ Sources: CloudEvents 1.0.2, and its Kafka protocol binding 1.0.2 (section 3.2).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -37,19 +38,15 @@ def attributes_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]
     """
     found: dict[str, str] = {}
     for name, value in headers:
-        lowered = name.lower()
-        if lowered == CONTENT_TYPE:
-            attribute = CONTENT_TYPE
-        elif lowered.startswith(PREFIX):
-            attribute = lowered.removeprefix(PREFIX)
-        else:
+        attribute = _attribute(name)
+        if attribute is None:
             continue
         if attribute in found:
-            raise NotReadable(f"header {lowered} is there more than once")
+            raise NotReadable(f"header {name.lower()} is there more than once")
         try:
             found[attribute] = (value or b"").decode()
         except UnicodeDecodeError:
-            raise NotReadable(f"header {lowered} is not UTF-8") from None
+            raise NotReadable(f"header {name.lower()} is not UTF-8") from None
     content_type = found.pop(CONTENT_TYPE, JSON)
     version = required(found, "specversion")
     if version != SPEC_VERSION:
@@ -57,6 +54,14 @@ def attributes_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]
     if content_type.partition(";")[0].strip().lower() != JSON:
         raise NotReadable(f"the content is {content_type!r}, not {JSON}")
     return found
+
+
+@lru_cache(maxsize=256)
+def _attribute(header: str) -> str | None:
+    lowered = header.lower()
+    if lowered == CONTENT_TYPE:
+        return CONTENT_TYPE
+    return lowered.removeprefix(PREFIX) if lowered.startswith(PREFIX) else None
 
 
 def required(attributes: Mapping[str, str], name: str) -> str:

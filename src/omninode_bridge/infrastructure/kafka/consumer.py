@@ -217,10 +217,9 @@ def _fetched(messages: Iterable[LibraryMessage]) -> list[Fetched]:
             break
         # Of what was received the library makes a list, whatever else its types allow.
         said = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
-        headers = tuple((name, _bytes(value)) for name, value in said)
-        fetched.append(
-            Fetched(offset, Message(_bytes(message.key()), _bytes(message.value()), headers))
-        )
+        headers = tuple([(name, _bytes(value)) for name, value in said])
+        read = Message(_bytes(message.key()), _bytes(message.value()), headers)
+        fetched.append(Fetched(offset, read, read.size()))
     return fetched
 
 

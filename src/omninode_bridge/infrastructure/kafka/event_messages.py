@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from omninode_bridge.infrastructure.kafka.message import Message
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from omninode_bridge.infrastructure.kafka.message import Headers
     from omninode_bridge.ports import LoggedEvent
 
 SOURCE_PREFIX: Final = "urn:omninode-bridge:"
@@ -46,17 +48,25 @@ class LogPlace:
 
 def event_message(topic: str, partition: int, event: LoggedEvent, log_incarnation: UUID) -> Message:
     """Return the message of an entry on `topic` (its name outside)."""
-    attributes = {
-        "type": topic,
-        "source": f"{SOURCE_PREFIX}{log_incarnation}",
-        "id": f"{topic}/{partition}/{event.offset}",
-        "time": event.happened_at.isoformat(),
-        "subject": event.workflow_key,
-        "logoffset": str(event.offset),
-        "actionid": str(event.action_id),
-    }
-    value = _value(topic, event)
-    return Message(event.workflow_key.encode(), value, headers_of(attributes))
+    before, behind = _same_for_all(topic, log_incarnation)
+    key, offset = event.workflow_key.encode(), str(event.offset)
+    headers = (
+        *before,
+        ("ce_id", f"{topic}/{partition}/{offset}".encode()),
+        ("ce_time", event.happened_at.isoformat().encode()),
+        ("ce_subject", key),
+        ("ce_logoffset", offset.encode()),
+        ("ce_actionid", str(event.action_id).encode()),
+        *behind,
+    )
+    return Message(key, _value(topic, event), headers)
+
+
+@lru_cache(maxsize=64)
+def _same_for_all(topic: str, log_incarnation: UUID) -> tuple[Headers, Headers]:
+    """Return the first and the last headers of every message of a topic."""
+    said = headers_of({"type": topic, "source": f"{SOURCE_PREFIX}{log_incarnation}"})
+    return said[:-1], said[-1:]
 
 
 def conflict_message(conflict: StateConflict, source: str) -> Message:

@@ -7,20 +7,36 @@ all the while: whatever was fetched from it or confirmed by it in between was th
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from omninode_bridge.infrastructure.kafka.admin import KafkaAdmin
+    from collections.abc import Callable
+
+    from omninode_bridge.core.errors import BridgeError
+
+    Waiting = list[asyncio.Future[str]]
+
+
+class Answering(Protocol):
+    """Who knows which incarnation is there (`KafkaAdmin`)."""
+
+    def ask_incarnation(self, topic: str, told: Callable[[str | BridgeError], None]) -> None:
+        """Have `told` called, later, with the incarnation of a topic or why nobody knows."""
+        ...
 
 
 class Incarnations:
-    """Asks once for all who wait: those who come while it asks are asked for together next."""
+    """Asks once for all who wait: those who come while it asks are asked for together next.
 
-    def __init__(self, admin: KafkaAdmin) -> None:
-        """Ask through `admin`."""
+    Every batch that is taken over waits for this: there is no task in between, only callbacks.
+    """
+
+    def __init__(self, admin: Answering) -> None:
+        """Ask `admin`."""
         self._admin = admin
-        self._asking: dict[str, asyncio.Lock] = {}
-        self._next: dict[str, asyncio.Task[str]] = {}
+        self._asking: set[str] = set()
+        self._next: dict[str, Waiting] = {}
 
     async def now(self, topic: str) -> str:
         """Return the incarnation of a topic, asked for after this call.
@@ -28,20 +44,25 @@ class Incarnations:
         Raises:
             BusUnavailable: nobody knows.
         """
-        asked = self._next.get(topic)
-        if asked is None:
-            asked = asyncio.create_task(self._ask(topic), name=f"incarnation of {topic}")
-            asked.add_done_callback(_heard)
-            self._next[topic] = asked
-        return await asyncio.shield(asked)
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._next.setdefault(topic, []).append(answer)
+        if topic not in self._asking:
+            self._ask(topic)
+        return await answer
 
-    async def _ask(self, topic: str) -> str:
-        async with self._asking.setdefault(topic, asyncio.Lock()):
-            del self._next[topic]  # who comes from now on needs an answer of their own
-            return (await self._admin.incarnations([topic]))[topic]
+    def _ask(self, topic: str) -> None:
+        waiting = self._next.pop(topic)  # who comes from now on needs an answer of their own
+        self._asking.add(topic)
+        self._admin.ask_incarnation(topic, partial(self._told, topic, waiting))
 
-
-def _heard(asked: asyncio.Task[str]) -> None:
-    """Take its error, if nobody waits for it any more."""
-    if not asked.cancelled():
-        asked.exception()
+    def _told(self, topic: str, waiting: Waiting, said: str | BridgeError) -> None:
+        self._asking.remove(topic)
+        for answer in waiting:
+            if answer.done():  # cancelled
+                continue
+            if isinstance(said, str):
+                answer.set_result(said)
+            else:
+                answer.set_exception(said)
+        if topic in self._next:
+            self._ask(topic)

@@ -41,8 +41,8 @@ class KafkaEvents:
         """
         return await self._incarnations.now(self._prefix + RELAYED[topic])
 
-    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> str:
-        """Return when all of `events` are confirmed, in order: the incarnation that has them.
+    async def send(self, topic: str, partition: int, events: Sequence[LoggedEvent]) -> None:
+        """Return when all of `events` are confirmed, in order, by whichever incarnation was there.
 
         Raises:
             BusUnavailable: whether they are there is unknown: send them again.
@@ -51,4 +51,3 @@ class KafkaEvents:
         name = RELAYED[topic]
         messages = [event_message(name, partition, each, self._log_incarnation) for each in events]
         await self._producer.send(self._prefix + name, partition, messages)
-        return await self.incarnation(topic)

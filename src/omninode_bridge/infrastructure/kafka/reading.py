@@ -25,10 +25,11 @@ BYTES_MAX: Final = 16 * 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A message and where it stood."""
+    """A message and where it stood, and how many bytes it has: that is asked for more than once."""
 
     offset: int
     message: Message
+    size: int
 
 
 class Reading:
@@ -94,7 +95,7 @@ class Reading:
         """
         with self._lock:
             self._fetched.extend(fetched)
-            self._bytes += sum(each.message.size() for each in fetched)
+            self._bytes += sum([each.size for each in fetched])
             self._error = self._error or error
             was_full, self._is_full = self._is_full, self._is_full or self._has_enough(1)
             return self._is_full and not was_full
@@ -114,7 +115,7 @@ class Reading:
     def _take(self, limit: int) -> list[Fetched]:
         with self._lock:
             taken = [self._fetched.popleft() for _ in range(min(limit, len(self._fetched)))]
-            self._bytes -= sum(each.message.size() for each in taken)
+            self._bytes -= sum([each.size for each in taken])
             if not self._fetched and self._error is None:
                 self._arrived.clear()
             has_room = self._is_full and not self._has_enough(2)
