@@ -62,9 +62,9 @@ CREATE INDEX idx_effect_log_action ON effect_log USING hash (action_id);
 ALTER TABLE event_log_partitions ADD COLUMN effects_owner UUID, ADD COLUMN effects_member UUID;
 
 COMMENT ON COLUMN event_log_partitions.effects_owner IS
-    'The token of who carries out effects apart from the partition''s owner; NULL: the owner does.';
+    'The token of who carries out effects apart from the partition''s owner; NULL: the owner may.';
 COMMENT ON COLUMN event_log_partitions.effects_member IS
-    'Which process has the effects apart: they are taken from nobody who is there.';
+    'Which process carries out the effects: they are taken from nobody who is there.';
 
 
 -- Settle a batch of one partition's effects: those that ended, those that are parked, the follow-up

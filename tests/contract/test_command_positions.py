@@ -26,6 +26,16 @@ async def test_a_position_never_goes_back_and_follows_what_was_cut_off(ports: Po
     assert await positions.position(0, "one", 0) == 12
 
 
+async def test_who_has_found_a_topic_shorter_goes_back(ports: Ports) -> None:
+    positions = ports.command_positions
+    await positions.position(0, "one", 0)
+    await positions.advance(0, "one", 9)
+    await positions.go_back(0, "another", 1)
+    assert await positions.position(0, "one", 0) == 9
+    await positions.go_back(0, "one", 2)
+    assert await positions.position(0, "one", 0) == 2
+
+
 async def test_a_topic_that_was_made_again_is_another_one(ports: Ports) -> None:
     positions = ports.command_positions
     await positions.position(0, "one", 0)

@@ -93,38 +93,60 @@ async def test_who_takes_a_partition_waits_for_the_commit_under_way(ports: Ports
     assert (await ports.store.read(["counter:1"]))["counter:1"].version == 1
 
 
-async def test_effects_are_the_partitions_owner_s_until_somebody_takes_them_apart(
-    ports: Ports,
-) -> None:
-    owner, member, apart = uuid4(), new(), uuid4()
-    assert not await ports.claims.take(0, owner)
+async def test_effects_are_the_partitions_owner_s_or_somebody_s_apart(ports: Ports) -> None:
+    owner, own, other, apart = uuid4(), new(), new(), uuid4()
+    for member in (own, other):
+        await ports.members.beat(member, LEASE)
+    claim = ports.claims.take
+    assert not await claim(0, owner, own.member, apart=False)
     await take(ports, owner, 0)
-    assert await ports.claims.take(0, owner)
-    assert not await ports.claims.take(0, uuid4())
-    await ports.members.beat(member, LEASE)
-    assert await ports.claims.take(0, apart, member.member)
-    assert not await ports.claims.take(0, owner)
-    assert not await ports.claims.take(0, uuid4(), uuid4())
+    assert await claim(0, owner, own.member, apart=False)
+    assert await claim(0, owner, own.member, apart=False)
+    assert not await claim(0, uuid4(), own.member, apart=False)
+    # While their handlers may run they are taken by nobody, not even by the same process apart.
+    assert not await claim(0, apart, other.member, apart=True)
+    assert not await claim(0, apart, own.member, apart=True)
     await ports.claims.leave(0, uuid4())
-    assert not await ports.claims.take(0, owner)
+    assert not await claim(0, apart, other.member, apart=True)
+    await ports.claims.leave(0, owner)
+    assert await claim(0, apart, other.member, apart=True)
+    assert await claim(0, apart, other.member, apart=True)
+    assert not await claim(0, owner, own.member, apart=False)
+    assert not await claim(0, owner, other.member, apart=False)
+    assert not await claim(0, uuid4(), other.member, apart=True)
+    await ports.claims.leave(0, owner)
+    assert not await claim(0, owner, own.member, apart=False)
     await ports.claims.leave(0, apart)
-    assert await ports.claims.take(0, owner)
+    assert await claim(0, owner, own.member, apart=False)
 
 
 async def test_effects_are_taken_from_who_is_there_no_more(ports: Ports) -> None:
-    owner, first, second = uuid4(), new(), new()
+    owner, own, first, second = uuid4(), new(), new(), new()
     await take(ports, owner, 0)
-    for member in (first, second):
+    for member in (own, first, second):
         await ports.members.beat(member, LEASE)
-    assert await ports.claims.take(0, uuid4(), first.member)
-    assert not await ports.claims.take(0, uuid4(), second.member)
+    assert await ports.claims.take(0, uuid4(), first.member, apart=True)
+    assert not await ports.claims.take(0, uuid4(), second.member, apart=True)
     await ports.members.leave(first.member)
-    taken = uuid4()
-    assert await ports.claims.take(0, taken, second.member)
-    assert not await ports.claims.take(0, owner)
+    assert await ports.claims.take(0, uuid4(), second.member, apart=True)
+    assert not await ports.claims.take(0, owner, own.member, apart=False)
     await ports.beside.let_pass(LEASE * 1.1)
     await ports.leases.renew(owner, LEASE)
-    assert await ports.claims.take(0, owner)
+    assert await ports.claims.take(0, owner, own.member, apart=False)
+    assert await ports.claims.take(0, uuid4(), second.member, apart=True), "the owner is gone, too"
+
+
+async def test_with_its_partition_an_owner_lets_the_effects_go(ports: Ports) -> None:
+    owner, own, other, apart = uuid4(), new(), new(), uuid4()
+    for member in (own, other):
+        await ports.members.beat(member, LEASE)
+    await take(ports, owner, 0)
+    assert await ports.claims.take(0, owner, own.member, apart=False)
+    await ports.leases.release(owner)
+    assert await ports.claims.take(0, apart, other.member, apart=True)
+    await take(ports, owner, 0)
+    await ports.leases.release(owner)
+    assert not await ports.claims.take(0, uuid4(), own.member, apart=True), "it was not the owner's"
 
 
 async def test_who_has_the_effects_apart_ends_them_and_the_partitions_owner_does_not(
@@ -134,7 +156,7 @@ async def test_who_has_the_effects_apart_ends_them_and_the_partitions_owner_does
     owner, apart, member = uuid4(), uuid4(), new()
     await take(ports, owner, 0)
     await ports.members.beat(member, LEASE)
-    await ports.claims.take(0, apart, member.member)
+    assert await ports.claims.take(0, apart, member.member, apart=True)
     end = done(effect, 1, {}, CODEC)
     assert not await settle(ports, end, position=2, owner=owner)
     async with ports.effect_ends.transaction(0, owner) as transaction:

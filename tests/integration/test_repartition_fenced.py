@@ -138,8 +138,8 @@ async def test_who_stood_still_meanwhile_can_make_nothing_durable(
         with pytest.raises(PartitionsChanged):
             await it.leases.acquire(uuid4(), "sleeper", timedelta(seconds=5), [0])
         with pytest.raises(PartitionsChanged):  # of a partition that is there in any case
-            await it.claims.take(0, uuid4(), me.member)
-        assert not await it.claims.take(1, token)
+            await it.claims.take(0, uuid4(), me.member, apart=True)
+        assert not await it.claims.take(1, token, me.member, apart=False)
         assert not await it.effects.settle(1, token, [], [], 1_000), "the position of the effects"
         with pytest.raises(PartitionsChanged):
             await it.members.beat(me, timedelta(seconds=5))

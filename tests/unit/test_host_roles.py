@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -32,9 +33,11 @@ from tests.hosts import hosted as hosted_on
 from tests.unit.workers import NewIds, action
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from uuid import UUID
 
     from omninode_bridge.core.effect_types import EffectType
+    from omninode_bridge.testing.interruptions import When
 
 PARTITIONS: Final = 2
 LEASE: Final = timedelta(milliseconds=200)
@@ -324,3 +327,188 @@ async def test_what_nobody_did_is_done_when_somebody_comes(role: Following) -> N
         await hosts.start(role)
         await until(lambda: {v(hosts, key) for key in KEYS} == {5}, "projected and dispatched")
         await until(lambda: len(hosts.mail.sent) == len(KEYS), "mail")
+
+
+@asynccontextmanager
+async def ticking(clock: SettableClock) -> AsyncIterator[None]:
+    """Let a world's clock go on, for the length of the block."""
+
+    async def tick() -> None:
+        last = monotonic()
+        while True:
+            await asyncio.sleep(0.02)
+            now = monotonic()
+            clock.advance(timedelta(seconds=now - last))
+            last = now
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def test_who_stops_properly_ends_its_handlers_and_is_replaced_in_the_rest_at_once() -> None:
+    others = "orchestrator,effects"
+    async with Hosts() as hosts, ticking(hosts.clock):
+        (reducer,) = await hosts.start("reducer")
+        first = hosts.new(others, "first")
+        await first.__aenter__()
+        await hosts.enter_async_context(hosts.new(others, "second"))
+        await until(lambda: len(hosts.follows("second")) == 2, "half of it")
+        await until(lambda: len(hosts.follows("first")) == 2, "the other half")
+        await asyncio.sleep(2 * role_loops.TAKE_S)
+        hosts.mail.hold.clear()
+        await submitted(reducer, *(action(key, payload={"mail": "SendMail"}) for key in KEYS))
+        await until(lambda: len(hosts.mail.sent) == len(KEYS), "under way")
+        stopping = asyncio.create_task(first.__aexit__())
+        await until(lambda: (0, "orchestrator") in hosts.follows("second"), "replaced")
+        assert not stopping.done()
+        await asyncio.sleep(5 * LEASE.total_seconds())
+        assert set(hosts.mail.sent.values()) == {1}, "taken from handlers that still run"
+        hosts.mail.hold.set()
+        await stopping
+        await submitted(reducer, *(action(key, payload={"mail": "SendMail"}) for key in KEYS))
+        await until(lambda: len(hosts.mail.sent) == 2 * len(KEYS), "taken when they had ended")
+    assert set(hosts.mail.sent.values()) == {1}
+
+
+async def test_an_owner_that_stops_properly_keeps_its_partitions_until_its_handlers_end() -> None:
+    everybody = ",".join(EVERYBODY)
+    async with Hosts() as hosts, ticking(hosts.clock):
+        first = hosts.new(everybody, "first")
+        await first.__aenter__()
+        second = await hosts.enter_async_context(hosts.new(everybody, "second"))
+        await until(lambda: len(second._workers) == 1, "shared")
+        hosts.mail.hold.clear()
+        await submitted(second, *(action(key, payload={"mail": "SendMail"}) for key in KEYS))
+        await until(lambda: len(hosts.mail.sent) == len(KEYS), "under way")
+        stopping = asyncio.create_task(first.__aexit__())
+        await asyncio.sleep(5 * LEASE.total_seconds())
+        assert set(hosts.mail.sent.values()) == {1}
+        hosts.mail.hold.set()
+        await stopping
+        await until(lambda: len(second._workers) == 2, "taken over")
+        await submitted(second, *(action(key) for key in KEYS))
+    assert set(hosts.mail.sent.values()) == {1}
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+async def test_effects_are_let_go_although_a_reply_is_lost(lost: When) -> None:
+    async with Hosts() as hosts:
+        (reducer,) = await hosts.start("reducer")
+        await hosts.enter_async_context(hosts.new("effects", "first"))
+        await until(lambda: len(hosts.follows("first")) == 2, "the effects")
+        await asyncio.sleep(2 * role_loops.TAKE_S)
+        hosts.world.interrupt("claims.leave", when=lost, times=2)
+        await hosts.enter_async_context(hosts.new("effects", "second"))
+        await until(lambda: (1, "effects") in hosts.follows("second"), "the share of the second")
+        await submitted(reducer, *(action(key, payload={"mail": "SendMail"}) for key in KEYS))
+        await until(lambda: len(hosts.mail.sent) == len(KEYS), "all sent")
+    assert set(hosts.mail.sent.values()) == {1}
+
+
+async def test_effects_are_not_taken_from_an_owner_that_carries_them_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Hosts() as hosts:
+        take, late = hosts.world.claims.take, asyncio.Event()
+
+        async def slow(partition: int, owner: UUID, member: UUID, *, apart: bool) -> bool:
+            if apart:
+                await late.wait()
+            return await take(partition, owner, member, apart=apart)
+
+        monkeypatch.setattr(hosts.world.claims, "take", slow)
+        # It begins while nobody owns the partitions; its claim arrives when somebody does.
+        await hosts.enter_async_context(hosts.new("effects", "apart"))
+        await until(lambda: len(hosts.follows("apart")) == 2, "the effects")
+        owner = await hosts.enter_async_context(hosts.new(",".join(EVERYBODY), "owner"))
+        hosts.mail.hold.clear()
+        await submitted(owner, *(action(key, payload={"mail": "SendMail"}) for key in KEYS))
+        await until(lambda: len(hosts.mail.sent) == len(KEYS), "under way")
+        late.set()
+        await asyncio.sleep(5 * role_loops.TAKE_S)
+        hosts.mail.hold.set()
+        await until(lambda: hosts.did("owner", EffectsSettled) == {0, 1}, "settled")
+    assert set(hosts.mail.sent.values()) == {1}
+
+
+async def test_an_orchestrator_that_slept_while_intents_were_cut_off_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Hosts() as hosts:
+        hosts.world = MemoryWorld(
+            clock=hosts.clock, partitions=PARTITIONS, lease=LEASE, segment_entries=4
+        )
+        (reducer,) = await hosts.start("reducer,materializer,effects")
+        sleepy = await hosts.enter_async_context(hosts.new("orchestrator", "sleepy"))
+        await until(lambda: len(hosts.follows("sleepy")) == 2, "the orchestrator")
+        passed_on = [action(key, payload={"passes_on_to": KEYS}) for key in KEYS]
+        await submitted(reducer, *passed_on)
+        await until(lambda: {v(hosts, key) for key in KEYS} == {5}, "dispatched")
+        read, awake = hosts.world.intents.read, asyncio.Event()
+        theirs = {task for loops in sleepy._apart._loops.values() for task in loops._tasks}
+
+        async def asleep(partition: int, position: int, limit: int) -> Any:  # noqa: ANN401
+            if asyncio.current_task() in theirs:
+                await awake.wait()
+            return await read(partition, position, limit)
+
+        monkeypatch.setattr(hosts.world.intents, "read", asleep)
+        other = hosts.new("orchestrator", "other")
+        for partition in range(PARTITIONS):
+            other._apart._begin(partition, "orchestrator")
+        for _ in range(4):
+            await submitted(reducer, *(action(key, payload={"passes_on_to": KEYS}) for key in KEYS))
+        await until(lambda: {v(hosts, key) for key in KEYS} == {25}, "dispatched by the other")
+        await other._apart.end()
+        dropped = [await hosts.world.segments.drop_segments("intent", n) for n in range(PARTITIONS)]
+        assert all(dropped), "nothing was cut off: no test"
+        awake.set()
+        await submitted(reducer, *(action(key, payload={"passes_on_to": KEYS}) for key in KEYS))
+        await until(lambda: {v(hosts, key) for key in KEYS} == {30}, "dispatched by who slept")
+        assert sleepy.failures == []
+
+
+async def test_a_carrier_of_effects_that_slept_while_intents_were_cut_off_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Hosts() as hosts:
+        hosts.world = MemoryWorld(
+            clock=hosts.clock, partitions=PARTITIONS, lease=LEASE, segment_entries=4
+        )
+        (reducer,) = await hosts.start("reducer,materializer,orchestrator")
+        sleepy = await hosts.enter_async_context(hosts.new("effects", "sleepy"))
+        await until(lambda: len(hosts.follows("sleepy")) == 2, "the effects")
+        mailed = [action(key, payload={"mail": "SendMail"}) for key in KEYS]
+        await submitted(reducer, *mailed)
+        await until(lambda: len(hosts.mail.sent) == len(KEYS), "sent")
+        read, awake = hosts.world.effects.read, asyncio.Event()
+        theirs = {task for loops in sleepy._apart._loops.values() for task in loops._tasks}
+
+        async def asleep(partition: int, position: int, limit: int) -> Any:  # noqa: ANN401
+            if asyncio.current_task() in theirs:
+                await awake.wait()
+            return await read(partition, position, limit)
+
+        monkeypatch.setattr(hosts.world.effects, "read", asleep)
+        for partition in range(PARTITIONS):  # as if it were not seen any more
+            hosts.world._tables.partition(partition).effects_claim = None
+        other = hosts.new("effects", "other")
+        for partition in range(PARTITIONS):
+            other._apart._begin(partition, "effects")
+        for _ in range(6):
+            await submitted(reducer, *(action(key, payload={"mail": "SendMail"}) for key in KEYS))
+        await until(lambda: len(hosts.mail.sent) == 7 * len(KEYS), "sent by the other")
+        await until(lambda: hosts.did("other", EffectsSettled) == {0, 1}, "settled")
+        reducer.settle()
+        await other._apart.end()
+        await asyncio.sleep(1)  # the dispatcher, too, says how far it is
+        dropped = [await hosts.world.segments.drop_segments("intent", n) for n in range(PARTITIONS)]
+        assert all(dropped), "nothing was cut off: no test"
+        awake.set()
+        await submitted(reducer, *(action(key, payload={"mail": "SendMail"}) for key in KEYS))
+        await until(lambda: len(hosts.mail.sent) == 8 * len(KEYS), "sent by who slept")
+        assert sleepy.failures == []
+    assert set(hosts.mail.sent.values()) == {1}

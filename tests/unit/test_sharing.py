@@ -138,9 +138,9 @@ def test_each_duty_has_one_who_does_it_as_long_as_anybody_can(
         assert does == owner or owner not in able
 
 
-def test_effects_wait_for_those_of_another_app_and_the_rest_does_not() -> None:
+def test_effects_wait_for_those_of_another_app_but_for_an_owner_s_own() -> None:
     there = doing("reducer,effects", "all", apps="ab")
-    assert following("effects", [0, 1, None], there) == [0, 0, 0]
+    assert following("effects", [0, 1, None], there) == [0, 1, 0]
     assert following("materializer", [0, 1], there) == [1, 1]
     alone = doing("effects", "effects", apps="ab")
     assert [share_of(each.member, alone, 4).waits_for for each in alone] == [None, "process 0"]

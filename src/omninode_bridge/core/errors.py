@@ -21,6 +21,7 @@
     │   └── ValueRefused         because of a value in it (SQLSTATE class 22 or 54)
     ├── BusUnavailable           Kafka cannot be reached or does not answer; the loops go on trying
     ├── BusRefused               Kafka refused a call or a message; trying again will not help
+    │   └── CommitTooLarge       a batch to be committed elsewhere is too large for a message
     ├── PartitionsChanged        the number of partitions was changed: open the bridge anew
     ├── OwnershipLost            another process has the partition: who worked there stops
     └── BrokenPromise            stored data contradicts a promise: stop and look
@@ -258,6 +259,15 @@ class BusRefused(BridgeError):
         super().__init__(f"Kafka refused {what} ({code}): {detail}")
         self.code = code
         self.detail = detail
+
+
+class CommitTooLarge(BusRefused):
+    """A batch that is to be committed elsewhere is too large for a message; it was not sent."""
+
+    def __init__(self, size: int, size_max: int) -> None:
+        """Say how many bytes it has, and how many it may have."""
+        detail = f"{size} bytes; {size_max} are allowed"
+        super().__init__("a batch of commits", "MSG_SIZE_TOO_LARGE", detail)
 
 
 class OwnershipLost(BridgeError):

@@ -89,13 +89,11 @@ def follower(
     `owner` is None while nobody holds the partition. Of `members` each has the same order.
     """
     able = [each for each in members if role in each.roles]
-    if role == "effects":
-        able = _equals(able)
-    if not able:
-        return None
     if any(each.member == owner for each in able):
         return owner
-    return able[partition % len(able)].member
+    if role == "effects":
+        able = _equals(able)
+    return able[partition % len(able)].member if able else None
 
 
 def committer(partition: int, members: Sequence[Member]) -> UUID | None:

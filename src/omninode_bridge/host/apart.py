@@ -57,10 +57,11 @@ class Apart:
             if (partition, role) not in self._loops and (partition, role) not in self._ending:
                 self._begin(partition, role)
 
-    async def end(self) -> None:
-        """Let all of them end."""
+    async def end(self, *, but_commits: bool = False) -> None:
+        """Let all of them end; or, `but_commits`, those that commit what others have folded not."""
         for duty in list(self._loops):
-            self._let_go(duty)
+            if not (but_commits and duty[1] == "store-effect"):
+                self._let_go(duty)
         await asyncio.gather(*self._ending.values())
 
     def look(self, partition: int) -> None:
@@ -110,6 +111,7 @@ class Apart:
             self._world.new_id(),
             [role],
             member=self._member,
+            is_apart=True,
             slots=self._slots,
             appended=self._appended,
             fired=self._appended,

@@ -14,11 +14,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, assert_never
 
-from omninode_bridge.core.errors import BridgeClosed, DatabaseUnavailable, PartitionsChanged
+from omninode_bridge.core.errors import (
+    BridgeClosed,
+    BridgeError,
+    DatabaseUnavailable,
+    PartitionsChanged,
+)
 from omninode_bridge.core.observation import AnotherAppServes, LoopStumbled, OwnershipChanged
 from omninode_bridge.core.partition import partition_of
 from omninode_bridge.core.retry import OUTAGE_BACKOFF
@@ -73,6 +79,7 @@ class PartitionHost:
         app = app_print(versions, world.effect_types)
         roles, over_bus = world.duties, world.over_bus and "reducer" in world.roles
         self._member = Member(world.new_id(), world.name, app, roles, over_bus)
+        self._beat_s = min(BEAT_S, world.lease.total_seconds() / 4)
         self._closing = asyncio.Event()
         self.failures: list[Exception] = []
         self._keeper = Keeper(world, self._pause, self.failures.append)
@@ -202,9 +209,38 @@ class PartitionHost:
             # What they have taken on goes to the log's door, which says the same to all who asked.
             for worker in self._workers.values():
                 worker.stop()
-        await self._apart.end()
+        await self._go()
+
+    async def _go(self) -> None:
+        """Do nothing new, end what is under way, and be seen until then.
+
+        Others do what we do no more, from the next beat on; but as long as we are seen, nobody
+        takes effects from handlers that still run. Store effects go last: our own workers may be
+        waiting for them.
+        """
+        seen = asyncio.create_task(self._be_seen(), name="going")
+        try:
+            serving = list(self._serving.values())
+            await asyncio.gather(
+                self._apart.end(but_commits=True),
+                asyncio.wait(serving, timeout=STOP_WAIT_S) if serving else asyncio.sleep(0),
+            )
+            await self._apart.end()
+        finally:
+            seen.cancel()
+            await asyncio.gather(seen, return_exceptions=True)
         with suppress(DatabaseUnavailable):  # we are then not seen any more before long
             await self._world.members.leave(self._member.member)
+
+    async def _be_seen(self) -> None:
+        """Say beat after beat that we are there, and do nothing of what is to be done."""
+        world, member = self._world, replace(self._member, roles=frozenset())
+        while True:
+            try:
+                await world.members.beat(member, world.lease)
+            except BridgeError as error:
+                world.observe(LoopStumbled("leases", None, 1, error))
+            await asyncio.sleep(self._beat_s)
 
     async def _keep_share(self, started: asyncio.Event) -> None:
         """Take and let go until our share is ours, beat after beat, until we close.
@@ -213,7 +249,6 @@ class PartitionHost:
         is over, its leases run out, and the next beat of the others begins anew.
         """
         world = self._world
-        beat_s = min(BEAT_S, world.lease.total_seconds() / 4)
         waits_ms = OUTAGE_BACKOFF.waits_ms(world.uniform)
         attempt, waits_for = 0, None
         while not self._closing.is_set():
@@ -242,7 +277,7 @@ class PartitionHost:
             attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(world.uniform)
             if waits_for is None:
                 started.set()
-            await self._pause(beat_s)
+            await self._pause(self._beat_s)
 
     async def _take(self, wanted: int, rank: int, started: asyncio.Event) -> None:
         """Take up to `wanted` of the free partitions; at the start, wait until they are served."""
@@ -301,6 +336,7 @@ class PartitionHost:
             self._world,
             partition,
             token,
+            self._member.member,
             slots=self._slots,
             answer=partial(self._answer, partition),
             appended=self._log_grew,

@@ -37,6 +37,7 @@ class PartitionLoops:
         world: World,
         partition: int,
         token: UUID,
+        member: UUID,
         *,
         slots: Slots,
         answer: Callable[[SealedAction, Outcome], None],
@@ -44,7 +45,7 @@ class PartitionLoops:
         committed: Callable[[int], None],
         keeper: Keeper,
     ) -> None:
-        """Make the loops of `partition`, which is owned with `token`.
+        """Make the loops of `partition`, which `member` owns with `token`.
 
         `answer` is told outcomes of what came by the log, `appended` each partition whose action
         log has grown by our doing, and `committed` the partition when others may have to follow.
@@ -75,6 +76,7 @@ class PartitionLoops:
             partition,
             token,
             world.duties.intersection(FOLLOWING),
+            member=member,
             intake=self._appended,
             slots=slots,
             appended=appended,
@@ -94,13 +96,12 @@ class PartitionLoops:
         else:
             if self._renewal.done():
                 observe(OwnershipChanged(self._partition, "lost"))
-        finally:
-            self._renewal.cancel()
 
     async def end(self) -> None:
-        """Let the others end."""
+        """Let the others end; the partition is ours as long as they do something."""
         await self._followers.end()
         if self._renewal is not None:
+            self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
 
     def log_grew(self) -> None:

@@ -16,11 +16,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.errors import DatabaseUnavailable
 from omninode_bridge.core.message import FOLLOW_UPS
+from omninode_bridge.core.observation import LoopStumbled
 from omninode_bridge.core.reducer import Absorbed
+from omninode_bridge.core.retry import OUTAGE_BACKOFF
 from omninode_bridge.infrastructure.logged_events import logged_events
 from omninode_bridge.services.dispatcher import Dispatcher
 from omninode_bridge.services.effect_runner import EffectRunner
@@ -57,7 +60,8 @@ class RoleLoops:
         token: UUID,
         roles: Collection[Role],
         *,
-        member: UUID | None = None,
+        member: UUID,
+        is_apart: bool = False,
         intake: Callable[[int, Sequence[SealedAction]], None] | None = None,
         slots: Slots,
         appended: Callable[[int], None],
@@ -65,7 +69,7 @@ class RoleLoops:
         intents_grew: Callable[[int], None],
         keeper: Keeper,
     ) -> None:
-        """Begin. `token` is that of the partition's owner or, for a `member` apart, a new one.
+        """Begin, as `member`; `token` is the partition's owner's or, apart from it, a new one.
 
         With `intake`, what others wrote on the bus is taken over; it is told what was appended to
         this partition's action log, and from which offset on. `appended` and `fired` are told
@@ -76,6 +80,7 @@ class RoleLoops:
         self._partition = partition
         self._token = token
         self._member = member
+        self._is_apart = is_apart
         self._keeper = keeper
         self._ending = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -220,6 +225,8 @@ class RoleLoops:
             if loop is not None:
                 loop.stop()
         await asyncio.gather(*self._tasks)
+        if self._runner is not None:
+            await self._leave_effects()
         for bus_loop in (self._relay, self._intake, self._store_effect):
             if bus_loop is not None:
                 bus_loop.stop()
@@ -241,15 +248,24 @@ class RoleLoops:
         claims, place = self._world.claims, (self._partition, self._token)
         try:
             while not self._ending.is_set():
-                if await claims.take(*place, self._member):
-                    try:
-                        await runner.run()  # returns when others have taken them, too
-                    finally:
-                        if self._member is not None:
-                            await claims.leave(*place)
+                if await claims.take(*place, self._member, apart=self._is_apart):
+                    await runner.run()  # returns when others have taken them, too
                 with suppress(TimeoutError):
                     async with asyncio.timeout(TAKE_S):
                         await self._ending.wait()
         except DatabaseUnavailable:
-            if not self._ending.is_set():  # who ends is gone before long, and so is its claim
+            if not self._ending.is_set():
                 raise
+
+    async def _leave_effects(self) -> None:
+        """Let the effects go: as long as we are there, they are taken by nobody else."""
+        waits_ms = OUTAGE_BACKOFF.waits_ms(self._world.uniform)
+        for attempt in count(1):
+            try:
+                await self._world.claims.leave(self._partition, self._token)
+            except DatabaseUnavailable as error:
+                self._world.observe(LoopStumbled("effects", self._partition, attempt, error))
+                if await self._keeper.pause(next(waits_ms) / 1000):
+                    return  # who closes is not seen any more before long
+            else:
+                return

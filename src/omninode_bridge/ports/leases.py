@@ -39,15 +39,14 @@ class Leases(Protocol):
 class EffectClaims(Protocol):
     """Who carries out the effects of a partition: its owner, or somebody apart from it."""
 
-    async def take(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+    async def take(self, partition: int, owner: UUID, member: UUID, *, apart: bool) -> bool:
         """Take the effects of a partition; return whether `owner` carries them out now.
 
-        With a `member` they are taken apart from the partition, under a token of their own, for as
-        long as that process is there. Without one `owner` is the partition's, and effects are its
-        as soon as nobody has them apart. They are never taken from who is there.
+        `owner` is that of the partition or, `apart`, a token of their own. They are never taken
+        from a process that is there: `member` is the one that has them then, until it leaves them.
         """
         ...
 
     async def leave(self, partition: int, owner: UUID) -> None:
-        """Let the effects go that were taken apart under `owner`: they are the partition's."""
+        """Let the effects go that were taken under `owner`."""
         ...

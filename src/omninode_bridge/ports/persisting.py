@@ -58,8 +58,8 @@ class PersistAsks(Protocol):
 class PersistCommands(Protocol):
     """The commits of one partition, as a store effect reads and answers them."""
 
-    async def beginning(self, partition: int) -> tuple[str, int]:
-        """Return the topic's incarnation, and the first offset that is still there."""
+    async def bounds(self, partition: int) -> tuple[str, int, int]:
+        """Return the topic's incarnation, the first offset that is there, and the next one."""
         ...
 
     async def read(self, partition: int, position: int, limit: int) -> CommandPage:
@@ -89,6 +89,10 @@ class CommandPositions(Protocol):
 
     async def position(self, partition: int, incarnation: str, beginning: int) -> int:
         """Return the next offset to look at; `beginning` for a topic that is not the one before."""
+        ...
+
+    async def go_back(self, partition: int, incarnation: str, position: int) -> None:
+        """Store a position that may be before the one that is stored."""
         ...
 
     async def advance(self, partition: int, incarnation: str, following: int) -> None:

@@ -27,6 +27,11 @@ class CommandPositionService:
         position: int = await self._database.fetchval(SQL["position"], *place)
         return position
 
+    async def go_back(self, partition: int, incarnation: str, position: int) -> None:
+        """Store a position that may be before the one that is stored."""
+        place = (self._topic, partition, incarnation, position)
+        await self._database.execute(SQL["go_back"], *place)
+
     async def advance(self, partition: int, incarnation: str, following: int) -> None:
         """Store that all before `following` was looked at."""
         place = (self._topic, partition, incarnation, following)

@@ -12,3 +12,9 @@ RETURNING next;
 -- $1 topic of the bus, $2 partition, $3 incarnation, $4 next. It never goes back.
 UPDATE bus_positions SET next = greatest(next, $4), updated_at = now()
 WHERE consumer = 'store-effect' AND topic = $1 AND partition = $2 AND home = $2 AND incarnation = $3;
+
+-- name: go_back
+-- $1 topic of the bus, $2 partition, $3 incarnation, $4 next. For one who has found that the topic is
+-- shorter than it was.
+UPDATE bus_positions SET next = $4, updated_at = now()
+WHERE consumer = 'store-effect' AND topic = $1 AND partition = $2 AND home = $2 AND incarnation = $3;

@@ -86,6 +86,7 @@ class Dispatcher:
         self._observe = observe
         self._stored: dict[int, int] = {}
         self._next = 0
+        self._just_read = False
         self._page = BATCH_MAX
         self._settle_now = False
         self._stopping = False
@@ -118,6 +119,7 @@ class Dispatcher:
                 if not self._stored:
                     self._stored = dict(await self._intents.positions(self.partition))
                     self._next = min(self._stored.values())
+                    self._just_read = True
                 self._hint.clear()
                 busy = await self._step()
                 untold = untold + 1 if busy else 0
@@ -149,11 +151,15 @@ class Dispatcher:
         """
         page = await self._intents.read(self.partition, self._next, self._page)
         if isinstance(page, CutOff):
+            if not self._just_read:  # another dispatcher has come further while we stood still
+                self._stored = {}
+                return True
             message = (
                 f"the intents of partition {self.partition} begin at {page.low},"
                 f" but some partition has only taken over those before {self._next}"
             )
             raise BrokenPromise(message)
+        self._just_read = False
         if not page:
             return False
         following = page[-1].offset + 1

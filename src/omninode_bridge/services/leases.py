@@ -93,20 +93,15 @@ class EffectClaimService:
         self._database = database
         self._incarnation = incarnation
 
-    async def take(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+    async def take(self, partition: int, owner: UUID, member: UUID, *, apart: bool) -> bool:
         """Take the effects of a partition; return whether `owner` carries them out now.
 
         Raises:
             PartitionsChanged: there is another number of partitions now.
         """
-        if member is not None:
-            taken = await self._database.fetchval(
-                SQL["take_effects"], owner, member, partition, self._incarnation
-            )
-            return taken is not None
-        await self._database.execute(SQL["free_effects"], owner, partition)
-        ours: bool | None = await self._database.fetchval(SQL["has_effects"], owner, partition)
-        return bool(ours)  # a partition that is not there any more is nobody's
+        place = (owner, member, partition, self._incarnation)
+        statement = SQL["take_effects_apart" if apart else "take_effects"]
+        return await self._database.fetchval(statement, *place) is not None
 
     async def leave(self, partition: int, owner: UUID) -> None:
         """Let the effects go that were taken apart under `owner`."""

@@ -24,7 +24,8 @@ RETURNING partition;
 -- name: release
 -- $1 owner UUID, $2 partition INT.
 UPDATE event_log_partitions
-SET owner = NULL, owner_name = NULL, owner_member = NULL, lease_until = NULL
+SET owner = NULL, owner_name = NULL, owner_member = NULL, lease_until = NULL,
+    effects_member = CASE WHEN effects_owner IS NOT NULL THEN effects_member END
 WHERE partition = $2 AND owner = $1;
 
 -- name: break
@@ -34,36 +35,35 @@ SET owner = NULL, owner_name = NULL, owner_member = NULL, lease_until = NULL,
     effects_owner = NULL, effects_member = NULL
 WHERE partition = $1;
 
--- name: take_effects
+-- name: take_effects_apart
 -- $1 owner UUID, $2 member UUID, $3 partition INT, $4 incarnation of the log UUID. Apart from the
 -- partition's owner: from nobody who is there.
 UPDATE event_log_partitions p
 SET effects_owner = $1, effects_member = $2
 WHERE p.partition = $3
-  AND (p.effects_member IS NULL OR p.effects_member = $2 OR NOT EXISTS (
+  AND (p.effects_member IS NULL OR p.effects_owner = $1 OR NOT EXISTS (
       SELECT FROM event_log_members m
       WHERE m.member = p.effects_member AND m.seen_until >= clock_timestamp()))
   AND event_log_require_incarnation($4)
 RETURNING p.partition;
 
--- name: free_effects
--- $1 the partition's owner UUID, $2 partition INT. Those who had its effects apart are gone.
+-- name: take_effects
+-- $1 the partition's owner UUID, $2 member UUID, $3 partition INT, $4 incarnation of the log UUID.
+-- From nobody who is there.
 UPDATE event_log_partitions p
-SET effects_owner = NULL, effects_member = NULL
-WHERE p.partition = $2 AND p.owner = $1 AND p.effects_owner IS NOT NULL AND NOT EXISTS (
-    SELECT FROM event_log_members m
-    WHERE m.member = p.effects_member AND m.seen_until >= clock_timestamp());
-
--- name: has_effects
--- $1 the partition's owner UUID, $2 partition INT.
-SELECT owner IS NOT DISTINCT FROM $1 AND effects_owner IS NULL
-FROM event_log_partitions WHERE partition = $2;
+SET effects_owner = NULL, effects_member = $2
+WHERE p.partition = $3 AND p.owner = $1
+  AND (p.effects_member IS NULL OR (p.effects_owner IS NULL AND p.effects_member = $2) OR NOT EXISTS (
+      SELECT FROM event_log_members m
+      WHERE m.member = p.effects_member AND m.seen_until >= clock_timestamp()))
+  AND event_log_require_incarnation($4)
+RETURNING p.partition;
 
 -- name: leave_effects
 -- $1 owner UUID, $2 partition INT.
 UPDATE event_log_partitions
 SET effects_owner = NULL, effects_member = NULL
-WHERE partition = $2 AND effects_owner = $1;
+WHERE partition = $2 AND (effects_owner = $1 OR (effects_owner IS NULL AND owner = $1));
 
 -- name: holders
 -- Who holds what.

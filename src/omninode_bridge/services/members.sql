@@ -7,6 +7,7 @@ WHERE event_log_require_incarnation($7)
 ON CONFLICT (member) DO UPDATE
 SET joined_at = CASE WHEN m.seen_until < clock_timestamp()
                      THEN clock_timestamp() ELSE m.joined_at END,
+    roles = $4, over_bus = $5,
     seen_until = clock_timestamp() + $6;
 
 -- name: members

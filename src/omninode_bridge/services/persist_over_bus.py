@@ -18,7 +18,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.commit import Accepted
-from omninode_bridge.core.errors import BusUnavailable, StoreEffectSilent, ValueRefused
+from omninode_bridge.core.errors import (
+    BusRefused,
+    BusUnavailable,
+    CommitTooLarge,
+    StoreEffectSilent,
+    ValueRefused,
+)
 from omninode_bridge.ports import Unstorable
 
 if TYPE_CHECKING:
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
     )
 
 ANSWER_WAIT_S: Final = 5.0
+TOO_LARGE: Final = "54000"
+"""The SQLSTATE for what exceeds a limit of the program."""
 
 
 class PersistOverBus:
@@ -63,11 +71,14 @@ class PersistOverBus:
 
         Raises:
             StoreEffectSilent: committed or not is unknown.
-            ValueRefused: the database refused a value; nothing was written.
+            ValueRefused: the database refused a value, or the bus cannot carry so much at once, and
+                nothing was written: of a part of the batch this may not be so.
         """
         try:
             answer = await self._bus.ask(commit, self._answer_wait_s)
-        except BusUnavailable as error:
+        except CommitTooLarge as error:
+            raise ValueRefused(TOO_LARGE, str(error)) from error
+        except (BusUnavailable, BusRefused) as error:
             raise StoreEffectSilent(commit.partition, str(error)) from error
         if answer is None:
             waited = f"no answer within {self._answer_wait_s:g} s"

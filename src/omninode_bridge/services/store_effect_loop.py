@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from omninode_bridge.core.commit import Accepted
 from omninode_bridge.core.errors import (
     BusUnavailable,
+    DatabaseRefused,
     DatabaseUnavailable,
     MessagesLost,
     ValueRefused,
@@ -62,6 +63,7 @@ class StoreEffectLoop:
         self._position = 0
         self._stored = 0
         self._store_at = 0.0
+        self._lost = False
         self._stopping = False
 
     def stop(self) -> None:
@@ -91,6 +93,7 @@ class StoreEffectLoop:
             except (BusUnavailable, DatabaseUnavailable, MessagesLost) as error:
                 attempt += 1
                 self._incarnation = None  # where to go on has to be asked anew
+                self._lost = isinstance(error, MessagesLost)
                 self._observe(LoopStumbled("store effect", self.partition, attempt, error))
                 await asyncio.sleep(next(waits_ms) / 1000)
         if self._incarnation is not None:
@@ -98,9 +101,13 @@ class StoreEffectLoop:
 
     async def _begin(self) -> str:
         """Find the stored position; what is no longer there needs no answer any more."""
-        incarnation, beginning = await self._commands.beginning(self.partition)
+        incarnation, beginning, end = await self._commands.bounds(self.partition)
         position = await self._positions.position(self.partition, incarnation, beginning)
-        self._position = self._stored = max(position, beginning)
+        if self._lost and position > end:  # a topic that has lost its end, as by a disk that lied
+            await self._positions.go_back(self.partition, incarnation, beginning)
+            position = beginning
+        self._lost = False
+        self._position = self._stored = position
         self._incarnation = incarnation
         return incarnation
 
@@ -111,7 +118,11 @@ class StoreEffectLoop:
             self._observe(LoopStumbled("store effect", self.partition, 1, reason))
             return
         commit = command.commit
-        answer = await self._try(commit)
+        try:
+            answer = await self._try(commit)
+        except DatabaseRefused as error:  # no reducer of ours sends such; one that waits will look
+            self._observe(LoopStumbled("store effect", self.partition, 1, error))
+            return
         accepted = isinstance(answer, Accepted)
         self._observe(CommitsPersisted(self.partition, len(commit.steps), accepted))
         await self._commands.answer(commit, answer)

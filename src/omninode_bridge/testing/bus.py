@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
+from omninode_bridge.core.commit import Refusal
 from omninode_bridge.core.errors import (
     BrokenPromise,
     BusUnavailable,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from omninode_bridge.core.commit import Accepted, Commit, Refusal
+    from omninode_bridge.core.commit import Accepted, Commit
     from omninode_bridge.core.message import SealedAction
     from omninode_bridge.ports import BusSource, Clock, LoggedEvent, Unstorable
     from omninode_bridge.testing.interruptions import Call, When
@@ -98,6 +100,14 @@ class MemoryCommandPositions:
             self._tables.bus_positions[place] = BusPosition(incarnation, following)
             return following
 
+    async def go_back(self, partition: int, incarnation: str, position: int) -> None:
+        """Store a position that may be before the one that is stored."""
+        with self._interruptions.around("command_positions.go_back"):
+            place = ("store-effect", PERSIST_STATE, partition, partition)
+            stored = self._tables.bus_positions.get(place)
+            if stored is not None and stored.incarnation == incarnation:
+                self._tables.bus_positions[place] = BusPosition(incarnation, position)
+
     async def advance(self, partition: int, incarnation: str, following: int) -> None:
         """Store that all before `following` was looked at."""
         with self._interruptions.around("command_positions.advance"):
@@ -138,12 +148,18 @@ class MemoryPersistBus:
         finally:
             del self._waiting[commit.effect_id]
 
-    async def beginning(self, _partition: int) -> tuple[str, int]:
-        """Return the topic's incarnation, and the first offset that is still there."""
-        return "memory", 0
+    async def bounds(self, partition: int) -> tuple[str, int, int]:
+        """Return the topic's incarnation, the first offset that is there, and the next one."""
+        return "memory", 0, len(self.sent[partition])
 
     async def read(self, partition: int, position: int, limit: int) -> CommandPage:
-        """Return up to `limit` messages from `position` on; none after a while without any."""
+        """Return up to `limit` messages from `position` on; none after a while without any.
+
+        Raises:
+            MessagesLost: it does not go so far.
+        """
+        if position > len(self.sent[partition]):
+            raise MessagesLost(PERSIST_STATE, partition, position, "it ends before")
         found = self.sent[partition][position : position + limit]
         if not found:
             await asyncio.sleep(READ_WAIT_S)
@@ -155,6 +171,9 @@ class MemoryPersistBus:
         if self.answers_lost:
             self.answers_lost -= 1
             return
+        if isinstance(answer, Refusal):
+            unnamed: Any = None  # outcomes do not travel, only their names
+            answer = replace(answer, known=dict.fromkeys(answer.known, unnamed))
         answered = self._waiting.get(commit.effect_id)
         if answered is not None and not answered.done():
             answered.set_result(answer)

@@ -214,8 +214,8 @@ class MemoryEffectTransaction:
 
 
 def _owns(here: Partition, owner: UUID | None) -> bool:
-    if here.effects_apart is not None:
-        return owner in (None, here.effects_apart[0])
+    if here.effects_claim is not None and here.effects_claim.owner is not None:
+        return owner in (None, here.effects_claim.owner)
     return owner is None or (here.lease is not None and here.lease.owner == owner)
 
 

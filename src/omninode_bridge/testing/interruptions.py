@@ -51,6 +51,7 @@ Call = Literal[
     "relayed.advance",
     "command_positions.position",
     "command_positions.advance",
+    "command_positions.go_back",
     "taken_over.position",
     "taken_over.take_over",
     "bus.incarnation",

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from omninode_bridge.infrastructure.state_replacement import replace_state
 from omninode_bridge.testing.commits import commit_in
-from omninode_bridge.testing.tables import Changes, Lease, Seen
+from omninode_bridge.testing.tables import Changes, EffectClaim, Lease, Seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -190,6 +190,9 @@ class MemoryLeases:
                 async with partition.lock:
                     if partition.lease is not None and partition.lease.owner == owner:
                         partition.lease = None
+                        claim = partition.effects_claim
+                        if claim is not None and claim.owner is None:
+                            partition.effects_claim = None
 
 
 def _lease_of(partition: Partition, owner: UUID) -> Lease | None:
@@ -206,28 +209,34 @@ class MemoryEffectClaims:
         self._interruptions = interruptions
         self._clock = clock
 
-    async def take(self, partition: int, owner: UUID, member: UUID | None = None) -> bool:
+    async def take(self, partition: int, owner: UUID, member: UUID, *, apart: bool) -> bool:
         """Take the effects of a partition; return whether `owner` carries them out now."""
         with self._interruptions.around("claims.take"):
             here = self._tables.partition(partition)
             async with here.lock:
-                if member is None and _lease_of(here, owner) is None:
+                if not apart and _lease_of(here, owner) is None:
                     return False
-                if here.effects_apart is not None:
-                    seen = self._tables.members.get(here.effects_apart[1])
-                    is_there = seen is not None and seen.until >= self._clock()
-                    if is_there and here.effects_apart[1] != member:
-                        return False
-                here.effects_apart = None if member is None else (owner, member)
+                claim = EffectClaim(owner if apart else None, member)
+                held = here.effects_claim
+                if held is not None and held != claim and self._is_there(held.member):
+                    return False
+                here.effects_claim = claim
                 return True
 
     async def leave(self, partition: int, owner: UUID) -> None:
-        """Let the effects go that were taken apart under `owner`."""
+        """Let the effects go that were taken under `owner`."""
         with self._interruptions.around("claims.leave"):
             here = self._tables.partition(partition)
             async with here.lock:
-                if here.effects_apart is not None and here.effects_apart[0] == owner:
-                    here.effects_apart = None
+                held = here.effects_claim
+                if held is None:
+                    return
+                if held.owner == owner or (held.owner is None and _lease_of(here, owner)):
+                    here.effects_claim = None
+
+    def _is_there(self, member: UUID) -> bool:
+        seen = self._tables.members.get(member)
+        return seen is not None and seen.until >= self._clock()
 
 
 class MemoryMembers:
@@ -245,7 +254,8 @@ class MemoryMembers:
             now, members = self._clock(), self._tables.members
             for seen in [seen for seen in members.values() if seen.until < now]:
                 del members[seen.member.member]  # a dict keeps the order of coming
-            members.setdefault(member.member, Seen(member, now)).until = now + lasts
+            seen = members.setdefault(member.member, Seen(member, now))
+            seen.member, seen.until = member, now + lasts
             return [seen.member for seen in members.values()]
 
     async def leave(self, member: UUID) -> None:

@@ -86,6 +86,14 @@ class Lease:
     member: UUID | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EffectClaim:
+    """Which member carries out the effects of a partition; `owner` is its token, if it is apart."""
+
+    owner: UUID | None
+    member: UUID
+
+
 @dataclass(slots=True)
 class Seen:
     """A process that shares partitions, and until when it is taken to be there."""
@@ -133,8 +141,7 @@ class Partition:
     effects: dict[int, EffectRow] = field(default_factory=dict)
     effects_ended: dict[tuple[int, int], EndedEffect] = field(default_factory=dict)
     lease: Lease | None = None
-    effects_apart: tuple[UUID, UUID] | None = None
-    """The token of who carries out effects apart, and which member that is."""
+    effects_claim: EffectClaim | None = None
     watermark: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

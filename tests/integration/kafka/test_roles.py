@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
+import signal
 from collections import Counter
 from itertools import count
 from time import monotonic
@@ -40,11 +41,12 @@ EACH_ROLE: Final = (
 )
 TWO_OF_SOME: Final = (*EACH_ROLE, "reducer --persist over-bus", "store-effect")
 RUNS_AT_ONCE: Final = 4
-STOP_GAP_S: Final = 3.0
-"""An ask takes so long at most when a role stops properly; 1 s on a machine that is not busy."""
+STOP_GAP_S: Final = 1.0
+"""So long an ask may wait when a role stops properly; on a busy machine one of eight may be late."""
 
-KILL_GAP_S: Final = 8.0
-"""As `STOP_GAP_S`, when one is killed; 6 s on a machine that is not busy."""
+LATE_GAP_S: Final = 4.0
+KILL_GAP_S: Final = 6.0
+"""As `STOP_GAP_S`, when one is killed or paused."""
 
 GARBAGE_EVERY: Final = 10
 TWICE_EVERY: Final = 7
@@ -222,20 +224,25 @@ async def test_a_rolling_restart_of_every_role_fails_no_ask(
             traded(tmp_path), database_url=database_url, kafka=kafka_place, roles=()
         ) as bridge:
             load = Load(bridge, user)
+            gaps: list[float] = []
 
             async def work() -> None:
                 await asyncio.sleep(0.5)
                 for each in list(processes.running):
+                    load.longest_gap_s = 0.0
                     await processes.stop_and_start(each)
+                    gaps.append(load.longest_gap_s)
 
             await load.during(work)
             await bridge.settled(timeout=120)
             await require_once(bridge, database_url, user, load, tmp_path)
-            assert load.longest_gap_s < STOP_GAP_S
+            late = [gap for gap in gaps if gap >= STOP_GAP_S]
+            assert len(late) <= 1, gaps
+            assert all(gap < LATE_GAP_S for gap in late), gaps
 
 
 @pytest.mark.timeout(300)
-async def test_a_role_that_is_killed_is_soon_done_by_another(
+async def test_a_role_that_is_killed_or_paused_is_soon_done_by_another(
     kafka_place: KafkaPlace, database_url: str, tmp_path: Path
 ) -> None:
     async with RoleProcesses(database_url, kafka_place, tmp_path) as processes:
@@ -243,13 +250,25 @@ async def test_a_role_that_is_killed_is_soon_done_by_another(
         async with Bridge.open(
             traded(tmp_path), database_url=database_url, kafka=kafka_place, roles=()
         ) as bridge:
-            for one in processes.running[:2]:
-                gaps = Load(bridge, KafkaUser(kafka_place))
+            first, second, *others = processes.running
+            for one, fate in (
+                (first, "killed"),
+                (second, "killed"),
+                *((each, "paused") for each in others),
+            ):
+                load = Load(bridge, KafkaUser(kafka_place))
 
-                async def work(one: RoleProcess = one) -> None:
+                async def work(one: RoleProcess = one, fate: str = fate) -> None:
                     await asyncio.sleep(0.5)
-                    await processes.kill(one)
+                    if fate == "killed":
+                        await processes.kill(one)
+                    else:
+                        one.process.send_signal(signal.SIGSTOP)
                     await asyncio.sleep(KILL_GAP_S)
+                    if fate == "paused":
+                        one.process.send_signal(signal.SIGCONT)
+                    await processes.all_ready()
 
-                await gaps.during(work, runs=0)
-                assert gaps.longest_gap_s < KILL_GAP_S
+                await load.during(work, runs=0)
+                assert load.longest_gap_s < KILL_GAP_S, (one.arguments, fate)
+            assert (await bridge.verify()).mismatches == []

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from omninode_bridge.core.errors import CommitTooLarge
 from omninode_bridge.core.observation import Observe, ignore
 from omninode_bridge.core.topics import PERSIST_ANSWERED, PERSIST_STATE
 from omninode_bridge.infrastructure.kafka.cloud_events import NotReadable
@@ -18,6 +19,7 @@ from omninode_bridge.infrastructure.kafka.persist_messages import (
     read_answer_message,
     read_persist_message,
 )
+from omninode_bridge.infrastructure.kafka.topic_specs import PERSIST_BYTES_MAX
 from omninode_bridge.ports import Command, CommandPage
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     Answer = Accepted | Refusal | Unstorable
 
 READ_WAIT_S: Final = 0.5
+BATCH_BYTES_MAX: Final = PERSIST_BYTES_MAX - 1_048_576
+"""What the broker counts beside it has room in a mebibyte."""
 
 
 @asynccontextmanager
@@ -56,9 +60,10 @@ async def open_persist_asks(
 class KafkaPersistAsks:
     """Implements the port `PersistAsks`. See `open_persist_asks`."""
 
-    def __init__(self, kafka: KafkaConnection) -> None:
-        """Send by the connection's producer; nobody waits yet."""
+    def __init__(self, kafka: KafkaConnection, *, bytes_max: int = BATCH_BYTES_MAX) -> None:
+        """Send by the connection's producer, up to `bytes_max` a batch; nobody waits yet."""
         self._kafka = kafka
+        self._bytes_max = bytes_max
         self._waiting: dict[UUID, asyncio.Future[Answer]] = {}
 
     async def ask(self, commit: Commit, wait_s: float) -> Answer | None:
@@ -66,14 +71,18 @@ class KafkaPersistAsks:
 
         Raises:
             BusUnavailable: whether it was sent is unknown.
+            CommitTooLarge: it was not sent; a part of it may be.
             BusRefused: it can never be sent.
         """
+        message = persist_message(commit)
+        if message.size() > self._bytes_max:
+            raise CommitTooLarge(message.size(), self._bytes_max)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[commit.effect_id] = answered  # before it is sent
         topic = self._kafka.prefix + PERSIST_STATE
         try:
             async with asyncio.timeout(wait_s):
-                await self._kafka.producer.send(topic, commit.partition, [persist_message(commit)])
+                await self._kafka.producer.send(topic, commit.partition, [message])
                 return await answered
         except TimeoutError:
             return None
@@ -104,14 +113,14 @@ class KafkaPersistCommands:
         self._topic = kafka.prefix + PERSIST_STATE
         self._readings: dict[int, Reading] = {}
 
-    async def beginning(self, partition: int) -> tuple[str, int]:
-        """Return the topic's incarnation, and the first offset that is still there.
+    async def bounds(self, partition: int) -> tuple[str, int, int]:
+        """Return the topic's incarnation, the first offset that is there, and the next one.
 
         Raises:
             BusUnavailable: nobody knows, or there is no topic.
         """
         bounds = await self._kafka.admin.bounds(self._topic, [partition])
-        return await self._kafka.incarnations.now(self._topic), bounds[partition][0]
+        return await self._kafka.incarnations.now(self._topic), *bounds[partition]
 
     async def read(self, partition: int, position: int, limit: int) -> CommandPage:
         """Return up to `limit` messages from `position` on; none after a while without any.
@@ -130,7 +139,7 @@ class KafkaPersistCommands:
             self.close(partition)
             raise
         following = reading.position if fetched else position
-        return CommandPage([self._command(each) for each in fetched], following)
+        return CommandPage([self._command(partition, each) for each in fetched], following)
 
     async def answer(self, commit: Commit, answer: Answer) -> None:
         """Tell who sent `commit` what became of it.
@@ -148,9 +157,11 @@ class KafkaPersistCommands:
         if reading is not None:
             reading.close()
 
-    def _command(self, fetched: Fetched) -> Command:
+    def _command(self, partition: int, fetched: Fetched) -> Command:
         try:
             commit = read_persist_message(fetched.message, self._codec)
         except NotReadable as error:
             return Command(fetched.offset, None, str(error))
+        if commit.partition != partition:
+            return Command(fetched.offset, None, f"it is for partition {commit.partition}")
         return Command(fetched.offset, commit)

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.effects import OpenEffect
-from omninode_bridge.core.errors import BrokenPromise
+from omninode_bridge.core.errors import BrokenPromise, OwnershipLost
 from omninode_bridge.core.message import CANCEL_EFFECT
 from omninode_bridge.ports import CutOff
 
@@ -74,6 +74,7 @@ class Intake:
 
         Raises:
             BrokenPromise: intents were cut off that had not been looked at.
+            OwnershipLost: others have looked at them meanwhile.
         """
         window, partition = self._hand.window, self._world.partition
         for offset in window.crowded_out(self._world.slots.has_room, self._world.types):
@@ -88,6 +89,10 @@ class Intake:
                 partial(self._world.log.read, partition, position, PAGE_MAX)
             )
             if isinstance(page, CutOff):
+                begin = partial(self._world.log.begin, partition, ())
+                if (await self._patience(begin)).position >= page.low:
+                    what = "has effects that others have carried out while we stood still"
+                    raise OwnershipLost(partition, what)
                 message = (
                     f"the intents of partition {partition} begin at {page.low}, but its effects"
                     f" have only come to {position}"
