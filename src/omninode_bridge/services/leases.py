@@ -100,7 +100,7 @@ class EffectClaimService:
             PartitionsChanged: there is another number of partitions now.
         """
         place = (owner, member, partition, self._incarnation)
-        statement = SQL["take_effects_apart" if apart else "take_effects"]
+        statement = SQL["take_effects_apart"] if apart else SQL["take_effects"]
         return await self._database.fetchval(statement, *place) is not None
 
     async def leave(self, partition: int, owner: UUID) -> None:
