@@ -42,7 +42,7 @@ EACH_ROLE: Final = (
 TWO_OF_SOME: Final = (*EACH_ROLE, "reducer --persist over-bus", "store-effect")
 RUNS_AT_ONCE: Final = 4
 STOP_GAP_S: Final = 1.0
-"""So long an ask may wait when a role stops properly; on a busy machine one of eight may be late."""
+"""So long an ask may wait when a role stops properly; on a busy machine one of them may be late."""
 
 LATE_GAP_S: Final = 4.0
 KILL_GAP_S: Final = 6.0
