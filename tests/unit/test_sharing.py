@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -114,7 +115,19 @@ def test_only_reducers_share_partitions_and_others_keep_nobody_waiting() -> None
 def test_an_owner_that_has_a_role_follows_its_own_partitions() -> None:
     there = doing("all", "all", "materializer", "reducer")
     assert following("materializer", [0, 1, 0, 1], there) == [0, 1, 0, 1]
-    assert following("materializer", [3, 3, 3, None], there) == [0, 1, 2, 0]
+    assert following("materializer", [3, 3, 3], there) == [0, 1, 2]
+
+
+def test_a_partition_that_is_free_is_left_to_who_can_take_it_and_do_all() -> None:
+    assert following("materializer", [None], doing("materializer", "all")) == [None]
+    assert following("materializer", [None], doing("materializer", "reducer")) == [0]
+
+
+def test_an_owner_that_is_going_ends_what_it_does_by_itself() -> None:
+    going, stays = doing("all", "all")
+    there = [replace(going, roles=frozenset()), stays]
+    assert following("effects", [0, 1], there) == [0, 1]
+    assert shares(there, 4) == [0, 4]
 
 
 def test_what_nobody_can_do_is_left() -> None:
@@ -133,14 +146,19 @@ def test_each_duty_has_one_who_does_it_as_long_as_anybody_can(
     owners = data.draw(st.lists(st.sampled_from([None, *range(len(there))]), max_size=8))
     able = {n for n, each in enumerate(there) if role in each.roles}
     told = following(role, owners, there)
-    assert set(told) <= (set[int | None](able) or {None})
+    takes = any("reducer" in roles[n] for n in able)
     for owner, does in zip(owners, told, strict=True):
-        assert does == owner or owner not in able
+        if owner in able:
+            assert does == owner
+        elif owner is None and takes:
+            assert does is None
+        else:
+            assert does in able or not able
 
 
 def test_effects_wait_for_those_of_another_app_but_for_an_owner_s_own() -> None:
-    there = doing("reducer,effects", "all", apps="ab")
-    assert following("effects", [0, 1, None], there) == [0, 1, 0]
+    there = doing("reducer,effects", "all", "reducer", apps="abb")
+    assert following("effects", [0, 1, 2], there) == [0, 1, 0]
     assert following("materializer", [0, 1], there) == [1, 1]
     alone = doing("effects", "effects", apps="ab")
     assert [share_of(each.member, alone, 4).waits_for for each in alone] == [None, "process 0"]

@@ -84,13 +84,16 @@ def is_apart(members: Sequence[Member]) -> bool:
 def follower(
     role: Following, partition: int, owner: UUID | None, members: Sequence[Member]
 ) -> UUID | None:
-    """Return who is to do what `role` does for a partition of `owner`; None: nobody can.
+    """Return who is to do what `role` does for a partition of `owner`; None: nobody, for now.
 
-    `owner` is None while nobody holds the partition. Of `members` each has the same order.
+    `owner` is None while nobody holds the partition: one that can take it will do all of it. An
+    owner without any role is about to go, and ends what it does before it lets the partition go.
     """
     able = [each for each in members if role in each.roles]
-    if any(each.member == owner for each in able):
+    if any(each.member == owner and (each in able or not each.roles) for each in members):
         return owner
+    if owner is None and any("reducer" in each.roles for each in able):
+        return None
     if role == "effects":
         able = _equals(able)
     return able[partition % len(able)].member if able else None
