@@ -12,19 +12,16 @@ import pytest
 
 from omninode_bridge.core.errors import BrokenPromise
 from omninode_bridge.core.observation import LoopStumbled, ProjectionApplied, WatermarkRegressed
-from omninode_bridge.services import projection_materializer
 from omninode_bridge.services.projection_materializer import (
     BACKLOG_MAX,
     BATCH_MAX,
-    GATHER_FROM,
-    GATHER_MAX,
     ProjectionMaterializer,
 )
 from tests.bridges import until
 from tests.unit.workers import KEY, Dice, action, commit_beside, new_world, some_turns, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
 
     from omninode_bridge.core.commit import Accepted, Commit
     from omninode_bridge.core.message import SealedAction
@@ -271,74 +268,3 @@ async def test_what_another_process_committed_is_found_without_a_hint() -> None:
         await commits_of(world, action())
         await until_watermark(world, 2)
         assert running.row() == 1
-
-
-async def handed_over(world: MemoryWorld, running: Materializing, sizes: Iterable[int]) -> None:
-    """Commit batches of so many keys, and hand over each; nobody else has a turn in between."""
-    made: list[tuple[Commit, Accepted]] = []
-    async with working(world) as worker:
-        for size in sizes:
-            await worker.outcomes(*(action(f"counter:{n}") for n in range(size)))
-        made += worker.commits
-    for commit, accepted in made:
-        running.loop.on_state_committed(commit, accepted)
-        await some_turns()
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let those who wait for company wait for ever: a slow machine changes nothing then."""
-    monkeypatch.setattr(projection_materializer, "GATHER_S", 1_000.0)
-
-
-@pytest.mark.usefixtures("patient")
-async def test_where_many_commit_small_commits_are_projected_together() -> None:
-    world = new_world()
-    async with materializing(world) as running:
-        await some_turns()
-        await handed_over(world, running, [GATHER_FROM] * 9)
-        assert [fact.entries for fact in running.applied()] == [GATHER_FROM], "the first at once"
-    assert [fact.entries for fact in running.applied()] == [GATHER_FROM, 8 * GATHER_FROM]
-
-
-async def test_nobody_waits_long_for_company() -> None:
-    world = new_world()
-    async with materializing(world) as running:
-        await some_turns()
-        await handed_over(world, running, [GATHER_FROM, 1])
-        await until_watermark(world, GATHER_FROM + 2)
-
-
-@pytest.mark.usefixtures("patient")
-async def test_who_commits_alone_is_projected_at_once() -> None:
-    world = new_world()
-    async with materializing(world) as running:
-        await some_turns()
-        await handed_over(world, running, [1, 2, GATHER_FROM - 1] * 3)
-        assert len(running.applied()) == 9
-
-
-@pytest.mark.usefixtures("patient")
-async def test_nobody_waits_for_company_that_is_there() -> None:
-    world = new_world()
-    async with materializing(world) as running:
-        await some_turns()
-        await handed_over(world, running, [GATHER_FROM, GATHER_MAX - 1])
-        assert len(running.applied()) == 1
-        await handed_over(world, running, [1])
-        assert [fact.entries for fact in running.applied()] == [GATHER_FROM, GATHER_MAX]
-        await handed_over(world, running, [GATHER_MAX, 1])
-        assert len(running.applied()) == 4, "after a large one nobody waits"
-
-
-@pytest.mark.usefixtures("patient")
-async def test_who_waits_for_company_is_stopped_at_once() -> None:
-    world = new_world()
-    running = Materializing(world)
-    task = asyncio.create_task(running.loop.run())
-    await some_turns()
-    await handed_over(world, running, [GATHER_FROM, GATHER_FROM])
-    running.loop.stop()
-    await some_turns()
-    assert task.done()
-    assert await world.projections.watermark(0) == 2 * GATHER_FROM + 1

@@ -4,8 +4,7 @@ Rule 1: rows and watermark become durable in one transaction; the watermark neve
 Rule 2: it never folds and never reads the canonical store: projections travel in the log.
 
 Entries come from memory right after their commit as long as they join what is projected; when they
-do not (start, overflow, an outage, another materializer), they are read from the log. Where many
-commit at once, small commits are gathered for some milliseconds and projected in one transaction.
+do not (start, overflow, an outage, another materializer), they are read from the log.
 
 What if the process dies before the write: the entries are in the log, behind the watermark. After
 it: the watermark says so. What if an entry comes twice, or two materializers run: the watermark is
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from omninode_bridge.core.errors import BrokenPromise, DatabaseUnavailable
@@ -42,11 +40,6 @@ if TYPE_CHECKING:
 BATCH_MAX: Final = 2_000
 BACKLOG_MAX: Final = 10_000
 POLL_S: Final = 1.0
-GATHER_FROM: Final = 4
-GATHER_MAX: Final = 200
-"""After a batch of so many entries, but not of more, the next one waits for company."""
-
-GATHER_S: Final = 0.02
 
 
 class ProjectionMaterializer:
@@ -78,7 +71,6 @@ class ProjectionMaterializer:
         self._watermark = 1
         self._stopping = False
         self._hint = asyncio.Event()
-        self._enough = asyncio.Event()
 
     def on_state_committed(self, commit: Commit, accepted: Accepted) -> None:
         """Take the entries of a commit from memory; too many at once are read back instead."""
@@ -103,8 +95,6 @@ class ProjectionMaterializer:
                     step.projection,
                 )
             )
-        if len(self._backlog) >= GATHER_MAX:
-            self._enough.set()
 
     def look(self) -> None:
         """Look now; what was committed elsewhere is read from the log, for none of it is handed."""
@@ -113,7 +103,6 @@ class ProjectionMaterializer:
     def stop(self) -> None:
         """End `run` once everything that was handed over is projected."""
         self._stopping = True
-        self._enough.set()
         self._hint.set()
 
     async def run(self) -> None:
@@ -137,8 +126,6 @@ class ProjectionMaterializer:
                     await self._apply(batch)
                     self._batch_max = min(BATCH_MAX, self._batch_max * 2)
                     attempt, waits_ms = 0, OUTAGE_BACKOFF.waits_ms(self._uniform)
-                    if GATHER_FROM <= len(batch) < GATHER_MAX:
-                        await self._let_gather()
                 elif self._stopping:
                     return
                 else:
@@ -150,18 +137,6 @@ class ProjectionMaterializer:
                 self._batch_max = max(1, self._batch_max // 2)
                 self._observe(LoopStumbled("materializer", self.partition, attempt, error))
                 await asyncio.sleep(next(waits_ms) / 1000)
-
-    async def _let_gather(self) -> None:
-        """Wait until enough has been handed over for a transaction of its own, or a moment.
-
-        A transaction costs nearly as much for a few entries as for many, and takes from the commits
-        what it costs.
-        """
-        if len(self._backlog) < GATHER_MAX and not self._stopping:
-            self._enough.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_S):
-                    await self._enough.wait()
 
     async def _hinted(self) -> bool:
         """Wait for a hint, but not for ever: another process may have committed."""
