@@ -9,8 +9,8 @@ Rule 3: partitions are shared by those who came before the first one with anothe
         another app waits until these have gone; and nobody who comes later keeps it waiting.
 Rule 4: what follows the commits of a partition is done by its owner, who has them in memory, where
         the owner has that role; else by one of those that have it, by the partition's number. What
-        needs no code of the app's is done by whoever has the role. Effects need it: those who came
-        behind another app wait as in rule 3.
+        needs no code of the app's is done by whoever has the role. Effects need it: of others'
+        partitions those who came behind another app have none, as in rule 3.
 """
 
 from __future__ import annotations

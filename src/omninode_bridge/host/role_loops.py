@@ -5,8 +5,8 @@ or apart from it, in a process that need not know how to fold: what they do is f
 
 Rule 1: two of them may do the same for a while, an owner and one who has not heard of it yet. What
         they project, dispatch, fire and relay is guarded by positions, which each compares when it
-        writes. Effects, which cannot be undone, have a token as the partition has: whoever carries
-        them out apart takes it, and gives it back when they have ended.
+        writes. Effects, which cannot be undone, are claimed: whoever carries them out, the owner or
+        somebody apart, gives the claim back when the handlers under way have ended.
 Rule 2: what keeps us in step with a bus holds nothing that is not durable somewhere, so that it may
         be cancelled at any point: a bus that is away keeps nobody from ending.
 """

@@ -71,8 +71,8 @@ class PersistOverBus:
 
         Raises:
             StoreEffectSilent: committed or not is unknown.
-            ValueRefused: the database refused a value, or the bus cannot carry so much at once, and
-                nothing was written: of a part of the batch this may not be so.
+            ValueRefused: the database refused a value, or the bus cannot carry so much at once;
+                nothing was written, and a part of the batch may fare better.
         """
         try:
             answer = await self._bus.ask(commit, self._answer_wait_s)

@@ -98,7 +98,7 @@ class RepartitionService:
         return partitions
 
     async def repartition(self, partitions: int, *, alone: bool = False) -> Repartitioning:
-        """Have `partitions` (1 to 1,024) partitions from now on, all or nothing.
+        """Have `partitions` (1 to 256) partitions from now on, all or nothing.
 
         `alone`: we hold the data folder's writer lock, so leases that are left are a dead one's.
 
