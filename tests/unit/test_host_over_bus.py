@@ -66,8 +66,7 @@ class Hosts(AsyncExitStack):
             "roles": read_roles(roles.split(",")),
             "lease": LEASE,
             "observe": seen.append,
-            "over_bus": over_bus,
-            "committing": self.world.store,
+            "committing": self.world.store if over_bus else None,
             "bus": bus_of(self._bus, self.world, self.persisting),
         }
         host = hosted(self.world, **others)

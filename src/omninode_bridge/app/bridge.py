@@ -217,8 +217,7 @@ class Bridge(Doors):
             hints=hints,
             bus=bus,
             roles=roles,
-            over_bus=asks is not None,
-            committing=store,
+            committing=None if asks is None else store,
         )
         self._host = await stack.enter_async_context(PartitionHost(world))
         cleaner = Cleaner(

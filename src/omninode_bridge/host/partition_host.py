@@ -77,8 +77,8 @@ class PartitionHost:
         self._stumbles: Counter[int] = Counter()
         versions = {name: key_type.version for name, key_type in world.key_types.items()}
         app = app_print(versions, world.effect_types)
-        roles, over_bus = world.duties, world.over_bus and "reducer" in world.roles
-        self._member = Member(world.new_id(), world.name, app, roles, over_bus)
+        over_bus = world.committing is not None and "reducer" in world.roles
+        self._member = Member(world.new_id(), world.name, app, world.duties, over_bus)
         self._beat_s = min(BEAT_S, world.lease.total_seconds() / 4)
         self._closing = asyncio.Event()
         self.failures: list[Exception] = []
@@ -220,17 +220,18 @@ class PartitionHost:
         """
         seen = asyncio.create_task(self._be_seen(), name="going")
         try:
-            serving = list(self._serving.values())
-            await asyncio.gather(
-                self._apart.end(but_commits=True),
-                asyncio.wait(serving, timeout=STOP_WAIT_S) if serving else asyncio.sleep(0),
-            )
+            await asyncio.gather(self._apart.end(but_commits=True), self._all_let_go())
             await self._apart.end()
         finally:
             seen.cancel()
             await asyncio.gather(seen, return_exceptions=True)
         with suppress(DatabaseUnavailable):  # we are then not seen any more before long
             await self._world.members.leave(self._member.member)
+
+    async def _all_let_go(self) -> None:
+        """Return when no partition is ours any more, or those that are hang."""
+        if self._serving:
+            await asyncio.wait(list(self._serving.values()), timeout=STOP_WAIT_S)
 
     async def _be_seen(self) -> None:
         """Say beat after beat that we are there, and do nothing of what is to be done."""

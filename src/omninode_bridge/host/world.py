@@ -42,9 +42,8 @@ class World:
     """What the loops of all partitions share: the ports, and the process's dice, clock and ids.
 
     `pure_reducer` says which worker a partition gets: the one that folds batches in memory or, with
-    False, the direct path. `roles` are what this process does; without a `bus` it has neither
-    `relay` nor `store-effect`. With `over_bus`, the `store` sends commits to a store effect, which
-    commits to what is `committing`.
+    False, the direct path. Where the `store` sends commits to a store effect by the bus, our own
+    store effect has the one that commits, `committing`; None: the `store` commits.
     """
 
     partitions: int
@@ -75,10 +74,9 @@ class World:
     hints: Hints | None = None
     bus: Bus | None = None
     roles: frozenset[Role] = ALL
-    over_bus: bool = False
     committing: CanonicalStore | None = None
 
     @property
     def duties(self) -> frozenset[Role]:
-        """The roles that this process can do what they ask for."""
+        """What this process does: its roles, but for those that need a bus where there is none."""
         return self.roles if self.bus is not None else self.roles - NEED_BUS
